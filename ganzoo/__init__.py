@@ -1,0 +1,45 @@
+"""ganzoo: a plugin-based zoo of GAN objectives, compared fairly on held-out images.
+
+A plugin needs nothing but the names below: the five decorators, the types of the game, the penalties.
+Names load on first use, so that `ganzoo --help` does not wait for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ganzoo.errors import UserError, did_you_mean
+from ganzoo.hooks import cost, critic, generator, margin, objective
+
+if TYPE_CHECKING:
+    from ganzoo.game import Cost, Critic, GameLoss, Margin, Need, Objective, Recipe, class_loss, expected_loss
+    from ganzoo.mre import minimum_reconstruction_error
+    from ganzoo.penalty import Penalty, penalized, small_gradient, unit_gradient
+    from ganzoo.zoo import Zoo
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ganzoo.game": (
+        "Cost", "Critic", "GameLoss", "Margin", "Need", "Objective", "Recipe", "class_loss", "expected_loss",
+    ),
+    "ganzoo.mre": ("minimum_reconstruction_error",),
+    "ganzoo.penalty": ("Penalty", "penalized", "small_gradient", "unit_gradient"),
+    "ganzoo.zoo": ("Zoo",),
+}  # fmt: skip
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Cost", "Critic", "GameLoss", "Margin", "Need", "Objective", "Penalty", "Recipe", "UserError", "Zoo",
+    "class_loss", "cost", "critic", "expected_loss", "generator", "margin", "minimum_reconstruction_error",
+    "objective", "penalized", "small_gradient", "unit_gradient",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"ganzoo has no name '{name}'{did_you_mean(name, __all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

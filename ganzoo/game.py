@@ -1,0 +1,85 @@
+"""The types of the game, with their shapes, units and signs.
+
+One sign for every objective: the critic L is the paper's loss function, small on real images and large on
+generated ones. WGAN's critic is f = -L, DCGAN's logit of "real" is -L.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated, Literal, NamedTuple
+
+from annotated_types import Ge, Gt, Lt
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Cost = Callable[[Tensor], Tensor]
+"""C(a): elementwise, (N,) -> (N,)."""
+
+Margin = Callable[[Tensor, Tensor], Tensor]
+"""Delta(x, G(z)): (N, C, H, W), (N, C, H, W) -> (N,), one value a pair, non-negative, zero for equal images."""
+
+Critic = Callable[[Tensor], Tensor]
+"""L(x): (N, C, H, W) -> (N,), small on real images."""
+
+GameLoss = Callable[[Critic, Tensor, Tensor], Tensor]
+"""(critic, real, fake) -> scalar; real and fake are (N, C, H, W) in [-1, 1] and pair up by index."""
+
+
+class Need(StrEnum):
+    """What an objective asks of the networks and the data; checked before a run starts."""
+
+    LABELS = "labels"
+    """The critic is L(x, y) = -log softmax(a(x))_y bound to the batch's labels, the generator is G(z, y)."""
+    PER_SAMPLE = "per-sample critic"
+    """L(x_i) depends on x_i alone: a critic without batch statistics."""
+    NON_NEGATIVE = "non-negative critic"
+    """L >= 0 (Qi 2017, sec. 3): the harness passes an unbounded critic through softplus."""
+
+
+class Recipe(BaseModel):
+    """How a game is optimised. The defaults are those of Qi 2017, sec. 9.2."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+    optimizer: Literal["adam", "rmsprop"] = "adam"
+    critic_rate: Annotated[float, Gt(0)] = 1e-3
+    generator_rate: Annotated[float, Gt(0)] = 1e-3
+    beta1: Annotated[float, Ge(0), Lt(1)] = 0.5
+    """Adam's first-moment decay; RMSprop does not use it."""
+    beta2: Annotated[float, Ge(0), Lt(1)] = 0.999
+    """Adam's second-moment decay; RMSprop's smoothing constant is 0.99."""
+    critic_steps: Annotated[int, Ge(1)] = 1
+    """Critic steps for each generator step."""
+    decay: Annotated[float, Gt(0)] = 0.8
+    """Both rates are multiplied by this ..."""
+    decay_epochs: Annotated[int, Ge(1)] = 25
+    """... every so many epochs."""
+
+
+def expected_loss(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+    """T = E L(G(z))   (Qi 2017, eq. 5)."""
+    return critic(fake).mean()
+
+
+def unconstrained(critic: nn.Module) -> None:
+    """Leave the critic's weights as they are."""
+
+
+class Objective(NamedTuple):
+    """The game (S, T) as pure functions; a plugin fills in only what differs from the defaults."""
+
+    critic_loss: GameLoss
+    """S: what the critic's step minimises over theta, `fake` held fixed."""
+    generator_loss: GameLoss = expected_loss
+    """T: what the generator's step minimises over phi. It sees the real batch as well (relativistic games)."""
+    constrain: Callable[[nn.Module], None] = unconstrained
+    """Called in place after each critic step (weight clipping)."""
+    recipe: Recipe = Recipe()
+    """The recipe native to this objective, used by plans with recipe = "native"."""
+    needs: frozenset[Need] = frozenset()
+
+
+def class_loss(outputs: Tensor, labels: Tensor) -> Tensor:
+    """L(x, y) = -log softmax(a(x))_y   (Qi 2017, sec. 8.1): (N, classes), (N,) -> (N,), at least 0."""
+    return F.cross_entropy(outputs, labels, reduction="none")

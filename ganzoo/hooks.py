@@ -1,0 +1,84 @@
+"""The five hooks. Each spec's docstring is the contract; a decorator marks a plain function as its implementation.
+
+A parameter without a default comes from the harness and must be one of the spec's. A parameter with a default
+is a hyperparameter, and its annotation is its domain: `Annotated[float, Le(1)]`.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+
+import pluggy
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ganzoo.game import Cost, Margin, Objective
+
+PROJECT = "ganzoo"
+"""The pluggy project, and the entry-point group in which packages announce their plugins."""
+
+KINDS = ("objective", "cost", "margin", "generator", "critic")
+
+_spec = pluggy.HookspecMarker(PROJECT)
+_implementation = pluggy.HookimplMarker(PROJECT)
+
+
+class Hooks:
+    @_spec
+    def objective(self, cost: "Cost", margin: "Margin") -> "Objective":
+        """The game (S, T). `cost` and `margin` are bound by the harness; declare the ones that you use."""
+        raise AssertionError("a specification is not called")
+
+    @_spec
+    def cost(self, a: "Tensor") -> "Tensor":
+        """C(a), elementwise, (N,) -> (N,): (I) C(a) >= a for all a, (II) C(a) = a for a >= 0   (Qi 2017, sec. 6.2)."""
+        raise AssertionError("a specification is not called")
+
+    @_spec
+    def margin(self, real: "Tensor", fake: "Tensor") -> "Tensor":
+        """Delta(x, G(z)), (N, C, H, W), (N, C, H, W) -> (N,): non-negative, zero on equal pairs, one value a pair."""
+        raise AssertionError("a specification is not called")
+
+    @_spec
+    def generator(self, z_dim: int, image_shape: tuple[int, int, int]) -> "nn.Module":
+        """G: (N, z_dim) -> (N, *image_shape) in [-1, 1]; image_shape is (C, H, W). A class, where there is one, is
+        part of the input: z_dim then counts the one-hot vector."""
+        raise AssertionError("a specification is not called")
+
+    @_spec
+    def critic(self, image_shape: tuple[int, int, int], outputs: int) -> "nn.Module":
+        """L: (N, *image_shape) -> (N,) where outputs is 1, else (N, outputs). Unbounded, small on real images."""
+        raise AssertionError("a specification is not called")
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Decorator(Protocol):
+    @overload
+    def __call__(self, function: F, /) -> F: ...
+    @overload
+    def __call__(self, *, name: str) -> Callable[[F], F]: ...
+
+
+def _decorator(kind: str) -> Decorator:
+    def decorate(function: Any = None, *, name: str | None = None) -> Any:
+        def mark(function: Any) -> Any:
+            function.ganzoo_name = (name or function.__name__).replace("_", "-")
+            return _implementation(specname=kind)(function)
+
+        return mark if function is None else mark(function)
+
+    decorate.__name__ = kind
+    decorate.__doc__ = (
+        f"Mark a function as a {kind}, named after the function (`_` becomes `-`) or by `name=`.\n\n"
+        f"{getattr(Hooks, kind).__doc__}"
+    )
+    return decorate
+
+
+objective = _decorator("objective")
+cost = _decorator("cost")
+margin = _decorator("margin")
+generator = _decorator("generator")
+critic = _decorator("critic")

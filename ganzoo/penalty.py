@@ -1,0 +1,44 @@
+"""Gradient penalties: one norm per sample, over all its pixels and channels, with a graph to train through."""
+
+import torch
+from torch import Tensor
+
+from ganzoo.game import Critic, GameLoss, Need, Objective
+
+Penalty = GameLoss
+"""(critic, real, fake) -> scalar, at least 0."""
+
+
+def input_gradient(critic: Critic, images: Tensor) -> Tensor:
+    """grad_x L(x) of each sample, flat: (N, C, H, W) -> (N, C*H*W). Differentiable in theta."""
+    images = images.detach().requires_grad_(True)
+    with torch.enable_grad():
+        # The sum is exact sample by sample only where L(x_i) depends on x_i alone: Need.PER_SAMPLE.
+        (gradient,) = torch.autograd.grad(critic(images).sum(), images, create_graph=True)
+    return gradient.flatten(1)
+
+
+def small_gradient(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+    """1/2 E_x ||grad_x L(x)||_2^2 on real images, pulled to 0   (Qi 2017, sec. 5.2, penalty I)."""
+    return input_gradient(critic, real).square().sum(dim=1).mean() / 2
+
+
+def unit_gradient(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+    """E (||grad L(xhat)||_2 - 1)^2, xhat uniform on the segment of each pair   (Gulrajani et al. 2017, eq. 3).
+
+    Draws one number a pair from torch's default generator, which the harness seeds for every round.
+    """
+    epsilon = torch.rand(len(real), 1, 1, 1, device=real.device, dtype=real.dtype)
+    between = fake.detach().lerp(real, epsilon)
+    return (input_gradient(critic, between).norm(dim=1) - 1).square().mean()
+
+
+def penalized(game: Objective, penalty: Penalty, weight: float) -> Objective:
+    """The game with `weight * penalty` added to its critic loss; untouched at weight 0."""
+    if weight == 0:
+        return game
+
+    def critic_loss(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        return game.critic_loss(critic, real, fake) + weight * penalty(critic, real, fake)
+
+    return game._replace(critic_loss=critic_loss, needs=game.needs | {Need.PER_SAMPLE})
