@@ -1,0 +1,26 @@
+from typing import Annotated
+
+import torch
+from annotated_types import Gt
+from torch import Tensor, nn
+
+import ganzoo
+from ganzoo import Critic, Objective, Recipe
+
+
+def earth_mover(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+    """S = E L(x) - E L(G(z)), Qi 2017, eq. 8 with f = -L."""
+    return critic(real).mean() - critic(fake).mean()
+
+
+@ganzoo.objective
+def wgan(clip: Annotated[float, Gt(0)] = 0.01) -> Objective:
+    """S = E L(x) - E L(G(z)), weights clipped to [-clip, clip]   (Arjovsky et al. 2017, alg. 1; Qi 2017, eq. 8)."""
+
+    def clip_weights(critic: nn.Module) -> None:
+        with torch.no_grad():
+            for parameter in critic.parameters():
+                parameter.clamp_(-clip, clip)
+
+    native = Recipe(optimizer="rmsprop", critic_rate=5e-5, generator_rate=5e-5, critic_steps=5, decay=1.0)
+    return Objective(earth_mover, constrain=clip_weights, recipe=native)
