@@ -1,0 +1,105 @@
+"""A name -> a set of square images in memory."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ganzoo.data.folder import folder_set
+from ganzoo.data.image_set import ImageSet, channels_first
+from ganzoo.data.npz import npz_set
+from ganzoo.data.official import DIGITS, OFFICIAL, official_set
+from ganzoo.errors import UserError, did_you_mean
+
+SETS = ("digits", *OFFICIAL, "folder", "npz")
+"""The names `load_images` accepts."""
+
+CHUNK = 1024  # images resized at once, in float32
+
+
+def load_images(
+    name: str,
+    *,
+    path: Path | None = None,
+    size: int | None = None,
+    download: bool = False,
+    skip_corrupt: bool = False,
+) -> ImageSet:
+    """The whole set `name`, one of SETS, as (N, C, H, W) uint8 with H = W, on the CPU.
+
+    `path`: the folder or file; for torchvision's sets the folder they lie in, by default the environment
+    variable GANZOO_DATA or ~/.cache/ganzoo; digits has none. `size`: the edge in pixels to bring images to,
+    about their centre. `download` permits to fetch what is absent, `skip_corrupt` to leave unreadable image
+    files out.
+
+    Raises UserError for an unknown name, an absent or damaged set, and images not of one square shape.
+    """
+    if name not in SETS:
+        raise UserError(f"no image set named '{name}'{did_you_mean(name, SETS)}")
+    if size is not None and (type(size) is not int or size < 1):
+        raise UserError(f"size={size!r}: expected the edge in pixels, a whole number of at least 1")
+    if name == "digits":
+        if path is not None:
+            raise UserError(f"digits needs no path: it comes with scikit-learn (path={str(path)!r} was given)")
+        return _square(_digits(), size)
+    if name == "folder":
+        return _square(folder_set(_given(name, path), size, skip_corrupt), size)
+    if name == "npz":
+        return _square(npz_set(_given(name, path)), size)
+    root = Path(path or os.environ.get("GANZOO_DATA") or "~/.cache/ganzoo").expanduser()
+    return _square(official_set(name, root, size, download, skip_corrupt), size)
+
+
+def _given(name: str, path: Path | None) -> Path:
+    kind = "folder of images" if name == "folder" else ".npz file"
+    if path is None:
+        raise UserError(f"{name} needs a path: give the {kind} with path=...")
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise UserError(f"no {kind} at {path.absolute()}")
+    if path.is_dir() != (name == "folder"):
+        raise UserError(f"{path} is a {'folder' if path.is_dir() else 'file'}; {name} needs a {kind}")
+    return path
+
+
+def _digits() -> ImageSet:
+    """scikit-learn's 1797 digits of 8 x 8 pixels; their 0..16 become 0..255."""
+    from sklearn.datasets import load_digits  # a second of import that the other sets need not pay
+
+    raw = load_digits()
+    images = channels_first(np.rint(raw.images * 255 / 16).astype(np.uint8))
+    assert images is not None
+    return ImageSet("digits", images, torch.from_numpy(raw.target.astype(np.int64)), DIGITS)
+
+
+def _square(images: ImageSet, size: int | None) -> ImageSet:
+    """The set with square images: as they are, or their central square brought to size x size."""
+    _channels, height, width = images.image_shape
+    if size is None:
+        if height != width:
+            raise UserError(
+                f"{images.name}: images are {width} x {height} pixels (width x height), and networks take "
+                "squares; give the edge with size=..."
+            )
+        return images
+    if height == width == size:
+        return images
+    edge = min(height, width)
+    top, left = (height - edge) // 2, (width - edge) // 2
+    centre = images.images[:, :, top : top + edge, left : left + edge]
+    return images._replace(
+        images=torch.cat([_resized(centre[at : at + CHUNK], size) for at in range(0, len(centre), CHUNK)])
+    )
+
+
+def _resized(images: Tensor, size: int) -> Tensor:
+    # through float32: the uint8 kernel differs between processors, and with it the set's hash would
+    return (
+        F.interpolate(images.float(), size=(size, size), mode="bilinear", antialias=True)
+        .round_()
+        .clamp_(0, 255)
+        .to(torch.uint8)
+    )
