@@ -14,7 +14,7 @@ def input_gradient(critic: Critic, images: Tensor) -> Tensor:
     images = images.detach().requires_grad_(True)
     with torch.enable_grad():
         # The sum is exact sample by sample only where L(x_i) depends on x_i alone: Need.PER_SAMPLE.
-        (gradient,) = torch.autograd.grad(critic(images).sum(), images, create_graph=True)
+        gradient: Tensor = torch.autograd.grad(critic(images).sum(), images, create_graph=True)[0]
     return gradient.flatten(1)
 
 
@@ -30,7 +30,9 @@ def unit_gradient(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
     """
     epsilon = torch.rand(len(real), 1, 1, 1, device=real.device, dtype=real.dtype)
     between = fake.detach().lerp(real, epsilon)
-    return (input_gradient(critic, between).norm(dim=1) - 1).square().mean()
+    norm = torch.linalg.vector_norm(input_gradient(critic, between), dim=1)  # (N,)
+    excess: Tensor = norm - 1
+    return excess.square().mean()
 
 
 def penalized(game: Objective, penalty: Penalty, weight: float) -> Objective:

@@ -13,9 +13,7 @@ def dcgan() -> Objective:
     """
 
     def critic_loss(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
-        return (
-            softplus(critic(real)).mean() + softplus(-critic(fake)).mean()
-        )  # -log sigmoid(-L), -log sigmoid(L)
+        return softplus(critic(real)).mean() + softplus(-critic(fake)).mean()  # -log sigmoid(-L), -log sigmoid(L)
 
     def generator_loss(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
         return softplus(critic(fake)).mean()

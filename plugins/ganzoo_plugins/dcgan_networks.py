@@ -41,7 +41,7 @@ class Convolutional(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x[:, :, None, None] if x.dim() == 2 else x
-        x = super().forward(x)
+        x = super().forward(x)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return x.flatten(1).squeeze(1) if x.shape[2:] == (1, 1) else x
 
 
@@ -53,7 +53,7 @@ def dcgan_generator(
     norm: Literal["batch", "none"] = "batch",
     init_std: Annotated[float, Gt(0)] = 0.02,
 ) -> nn.Module:
-    """G: (N, z_dim) -> (N, C, H, W) in [-1, 1], H = W in {8, 16, 28, 32, 64}   (Radford et al. 2016; Qi 2017, sec. 9.1).
+    """G: (N, z_dim) -> (N, C, H, W) in [-1, 1], H = W in {8, 16, 28, 32, 64}   (Radford 2016; Qi 2017, sec. 9.1).
 
     Transposed convolutions 4x4 of stride 2 with `width` channels in the last hidden layer, twice as many in each one
     before; BatchNorm and ReLU between them, tanh at the end.
@@ -80,7 +80,7 @@ def dcgan_critic(
     norm: Literal["batch", "none"] = "none",
     init_std: Annotated[float, Gt(0)] = 0.02,
 ) -> nn.Module:
-    """L: (N, C, H, W) -> (N,), or (N, outputs), H = W in {8, 16, 28, 32, 64}   (Radford et al. 2016; Qi 2017, sec. 9.1).
+    """L: (N, C, H, W) -> (N,), or (N, outputs), H = W in {8, 16, 28, 32, 64}   (Radford 2016; Qi 2017, sec. 9.1).
 
     Convolutions 4x4 of stride 2 with `width` channels in the first layer, twice as many in each one after; LeakyReLU
     0.2 and, between the convolutions, BatchNorm where asked for; no sigmoid at the end.

@@ -26,7 +26,5 @@ def ls_gan(
         assert balance is not None
         return critic(real).mean() + balance * pairwise(critic, real, fake)
 
-    game = (
-        Objective(pairwise) if balance is None else Objective(balanced, needs=frozenset({Need.NON_NEGATIVE}))
-    )
+    game = Objective(pairwise) if balance is None else Objective(balanced, needs=frozenset({Need.NON_NEGATIVE}))
     return penalized(game, small_gradient, penalty_weight)
