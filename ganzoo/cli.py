@@ -1,0 +1,323 @@
+"""The command: parses, calls, prints. Nothing heavy is imported before it is needed."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ganzoo.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from ganzoo.config import Plan
+    from ganzoo.zoo import Entry, Zoo
+
+app = typer.Typer(
+    add_completion=True,
+    no_args_is_help=False,
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="A plugin-based zoo of GAN objectives, compared fairly on held-out images.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", "-p", metavar="PATH", help="A plugin file or folder, beside what is installed."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
+
+
+def main() -> None:
+    """Exit status 2 for a user's slip, 1 for a failed or diverged cell or check, 130 after Ctrl-C, 0 otherwise."""
+    # By version, typer carries a copy of click or takes the installed one; the class has the same name in both.
+    slip: type[typer.BadParameter] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+    try:
+        status = app(standalone_mode=False)
+    except UserError as error:
+        _end(str(error), 2)
+    except slip as error:
+        _end(error.format_message(), 2)
+    except (KeyboardInterrupt, typer.Abort):
+        _end("interrupted; the same command resumes where this one stopped", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    if status == 130:  # how typer returns a KeyboardInterrupt
+        _end("interrupted; the same command resumes where this one stopped", 130)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _end(message: str, status: int) -> None:
+    print(f"ganzoo: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, indent=1, allow_nan=False, default=str))
+
+
+def _zoo(plugins: list[Path] | None) -> "Zoo":
+    from ganzoo.zoo import Zoo
+
+    return Zoo.installed(*(plugins or []))
+
+
+def _warn_of_broken(zoo: "Zoo") -> None:
+    for broken in zoo.broken:
+        print(f"broken: {broken.origin}: {broken.reason}", file=sys.stderr)
+
+
+@app.callback()
+def welcome(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as of
+
+        print(f"ganzoo {of('ganzoo')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        zoo = _zoo(None)
+        from ganzoo.hooks import KINDS
+
+        print("ganzoo: a zoo of GAN objectives, compared fairly on held-out images\n")
+        for kind in KINDS:
+            print(f"  {kind + 's':<11} {', '.join(zoo.names(kind)) or 'none'}")
+        _warn_of_broken(zoo)
+        print(
+            "\nNext:\n"
+            "  ganzoo show gls-gan           a formula, its hyperparameters, its source\n"
+            "  ganzoo check leaky            property-test a plugin, by name or file\n"
+            "  ganzoo bench --dry-run        what a comparison on handwritten digits would do\n"
+            "  ganzoo bench                  do it"
+        )
+
+
+@app.command("list")
+def list_(kind: Annotated[str | None, typer.Argument()] = None, plugin: Plugins = None, as_json: Json = False) -> None:
+    """What is installed: all of it, or one KIND (objective, cost, margin, generator, critic)."""
+    from ganzoo.zoo import describe
+
+    zoo = _zoo(plugin)
+    entries = zoo.entries(kind.removesuffix("s") if kind != "s" else kind) if kind else list(zoo)
+    if as_json:
+        broken = [{"origin": str(b.origin), "reason": b.reason, "traceback": b.traceback} for b in zoo.broken]
+        _print_json({"plugins": describe(entries), "broken": broken})
+        return
+    for entry in entries:
+        formula = entry.doc.partition("\n")[0]
+        foreign = "" if entry.origin.ours else f"   [{entry.origin}]"
+        print(f"{entry.kind:<10} {entry.name:<12} {formula}{foreign}")
+    _warn_of_broken(zoo)
+
+
+@app.command()
+def show(name: str, plugin: Plugins = None, as_json: Json = False) -> None:
+    """A plugin's formula, its hyperparameters with their domains, its source and origin. NAME may be KIND/NAME; `plan`
+    shows the keys of a plan."""
+    from ganzoo.zoo import describe
+
+    if name == "plan":
+        from ganzoo.config import Plan
+
+        if as_json:
+            _print_json(Plan.model_json_schema())
+        else:
+            print(Plan().toml(), end="")
+        return
+    zoo = _zoo(plugin)
+    entries = zoo.named(name)
+    if as_json:
+        _print_json(describe(entries))
+        return
+    for i, (entry, described) in enumerate(zip(entries, describe(entries), strict=True)):
+        print("\n" * bool(i) + f"{entry.kind} {entry.name}\n")
+        print("\n".join(f"  {line}".rstrip() for line in (entry.doc or "(no docstring)").splitlines()))
+        if entry.inputs:
+            print(f"\n  takes       {', '.join(entry.inputs)}")
+        for hyperparameter in entry.hyperparameters.values():
+            print(f"  {hyperparameter.name:<11} {hyperparameter.domain}; default {hyperparameter.default}")
+        print(f"  origin      {entry.origin}\n  source      {described['source']}")
+
+
+@app.command()
+def check(
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE")], plugin: Plugins = None, as_json: Json = False
+) -> None:
+    """Property-test a plugin: by NAME, or all that a FILE supplies. Exit status 1 if a required check fails."""
+    from ganzoo.checks import run_checks
+
+    zoo, entries = _to_check(name, plugin)
+    reports = [run_checks(entry, zoo) for entry in entries]
+    if as_json:
+        _print_json([report.as_json() for report in reports])
+    else:
+        print("\n\n".join(report.text() for report in reports))
+    raise typer.Exit(0 if all(report.passed for report in reports) else 1)
+
+
+def _to_check(name: str, plugin: list[Path] | None) -> "tuple[Zoo, list[Entry]]":
+    path = Path(name)
+    if path.suffix == ".py" or path.is_dir():
+        zoo = _zoo([*(plugin or []), path])
+        within = path.resolve()
+        mine = [e for e in zoo if within in (p := Path(e.origin.plugin).resolve(), *p.parents)]
+        for broken in zoo.broken:
+            if within in (p := Path(broken.origin.plugin).resolve(), *p.parents):
+                raise UserError(f"{broken.origin}: {broken.reason}")
+        if not mine:
+            raise UserError(f"no plugin in {name}: no *.py file that does not begin with _ or test_")
+        return zoo, mine
+    zoo = _zoo(plugin)
+    return zoo, zoo.named(name)
+
+
+@app.command()
+def bench(
+    plan: Annotated[Path | None, typer.Argument(metavar="[PLAN.toml]", show_default=False)] = None,
+    objective: Annotated[
+        list[str] | None, typer.Option("--objective", "-o", help="NAME or NAME:key=v1,v2,key=v; may be repeated.")
+    ] = None,
+    data: Annotated[str | None, typer.Option("--data", "-d", help="digits, mnist, cifar10, folder, npz, ...")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Trainings of each objective.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the plan, data.path=DIR say.")
+    ] = None,
+    plugin: Plugins = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder; default runs/NAME-HASH.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at a time; default: one a core, one a GPU.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the cells, write nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare objectives on held-out images. The same command again resumes."""
+    from ganzoo import bench as benching
+    from ganzoo.durable import commit, commit_json
+    from ganzoo.progress import following
+    from ganzoo.report.figures import draw
+    from ganzoo.report.ranking import rank, table
+
+    chosen = _plan(plan, objective, data, seeds, device, settings, plugin)
+    zoo = _zoo([Path(path) for path in chosen.plugins])
+    _warn_of_broken(zoo)
+    prepared = benching.prepare(chosen, zoo)
+    folder = out or Path("runs") / f"{plan.stem if plan else chosen.data.set}-{chosen.sha256[:8]}"
+    at_once = jobs or (1 if chosen.device != "cpu" else max(1, benching.usable_cores() // chosen.threads))
+    if dry_run:
+        _print_dry_run(prepared, folder, at_once, as_json)
+        return
+    run = benching.Run(folder, prepared)
+    with run.held():
+        with following(prepared, folder, at_once) as tell:
+            rows = run.train(at_once, tell)
+        ranking = rank(rows, run.baselines(), folder / "cells")
+        text = table(ranking)
+        commit(folder / "table.txt", text.encode())
+        commit_json(folder / "summary.json", ranking.as_json())
+        figures = draw(rows, run.baselines(), folder)
+    if as_json:
+        _print_json({"folder": str(folder), **ranking.as_json()})
+    else:
+        print(text)
+        print(f"rows      {folder / 'rows.jsonl'}")
+        for figure in figures:
+            print(f"figure    {figure}")
+    for row in rows:
+        if row["verdict"] != "done":
+            print(f"{row['label']} seed {row['seed']}: {row['verdict']}", file=sys.stderr)
+    raise typer.Exit(0 if all(row["verdict"] == "done" for row in rows) else 1)
+
+
+def _plan(
+    path: Path | None,
+    objectives: list[str] | None,
+    data: str | None,
+    seeds: int | None,
+    device: str | None,
+    settings: list[str] | None,
+    plugins: list[Path] | None,
+) -> "Plan":
+    from ganzoo.config import read_plan, value_of
+
+    changes: dict[str, Any] = {}
+    for setting in settings or []:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise UserError(f"--set {setting}: expected KEY=VALUE")
+        changes[key.strip()] = value_of(value.strip())
+    options = {"objectives": objectives, "data.set": data, "seeds": seeds, "device": device}
+    changes |= {key: value for key, value in options.items() if value is not None}
+    if plugins:
+        # Absolute: the run's workers and a later resume may start elsewhere.
+        changes["plugins"] = [str(plugin.resolve()) for plugin in plugins]
+    return read_plan(path, **changes)
+
+
+def _print_dry_run(prepared: Any, folder: Path, jobs: int, as_json: bool) -> None:
+    from ganzoo.statistics import smallest_p
+
+    plan, data = prepared.plan, prepared.data
+    sizes = [len(part.images) for part in data]
+    if as_json:
+        _print_json(
+            {
+                "folder": str(folder),
+                "cells": [cell.model_dump(mode="json") for cell in prepared.cells],
+                "images": dict(zip(data._fields, sizes, strict=True)),
+                "smallest_p": smallest_p(plan.seeds),
+            }
+        )
+        return
+    for label in dict.fromkeys(cell.contender.label for cell in prepared.cells):
+        print(f"  {label}  x {plan.seeds} seeds")
+    print(
+        f"{len(prepared.cells)} cells of {plan.epochs} epochs on {data.train.name}"
+        f" ({' / '.join(map(str, sizes))} images to train / validate / test), {jobs} at a time, recipe {plan.recipe}\n"
+        f"{plan.seeds} paired seeds: no p below {smallest_p(plan.seeds):.4g} can be reached\n"
+        f"would write to {folder}"
+    )
+
+
+@app.command()
+def mre(
+    checkpoint: Annotated[Path, typer.Argument(help="A cell's checkpoint, or the cell's folder.")],
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    images: Annotated[int | None, typer.Option(min=1, help="The first so many; default: as in the plan.")] = None,
+    last: Annotated[
+        bool, typer.Option("--last", help="The last epoch's generator, not the best on validation.")
+    ] = False,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="steps, rate, restarts or domain.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a trained generator: MRE, the self-inversion control, how far z has converged."""
+    from ganzoo.measure import measure_checkpoint
+
+    path = checkpoint / "checkpoint" if checkpoint.is_dir() else checkpoint
+    if split not in ("train", "validation", "test"):
+        raise UserError(f"no split '{split}'{did_you_mean(split, ('train', 'validation', 'test'))}")
+    from ganzoo.config import value_of
+
+    changes = {}
+    for setting in settings or []:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise UserError(f"--set {setting}: expected KEY=VALUE")
+        changes[key] = value_of(value)
+    found = measure_checkpoint(path, split, images, last, changes)
+    if as_json:
+        _print_json(found)
+        return
+    for key, value in found.items():
+        print(f"{key:<16} {value:.4f}" if isinstance(value, float) else f"{key:<16} {value}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,342 @@
+"""The plan of a comparison: TOML in, JSON schema out, one line for each slip.
+
+A plan resolves to cells. A cell holds everything that training it needs (its data, networks, game, seed, budget and
+the hashes of the code it uses), so whoever trains it needs nothing else.
+"""
+
+import hashlib
+import itertools
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from annotated_types import Ge, Gt, Le
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ganzoo.errors import UserError, blamed, did_you_mean
+from ganzoo.game import Need, Objective, Recipe
+from ganzoo.mre import Protocol
+from ganzoo.zoo import Entry, Zoo
+
+LARGEST_PLAN = 64 * 1024
+"""Bytes; nobody writes a larger one by hand."""
+
+
+PLANS = Path(__file__).parent / "plans"
+IMMATERIAL = ("checkpoint_seconds", "plugins")
+"""How often a cell is saved and where its plugins lie change no bit of its result; what the plugins say is hashed."""
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataPlan(Model):
+    set: str = "digits"
+    path: str | None = None
+    """Folder or file of the set, where it has one."""
+    size: Annotated[int, Ge(1)] | None = None
+    """Resize the images to size x size pixels."""
+    split: tuple[int, int, int] | tuple[float, float, float] = (0.5, 0.25, 0.25)
+    """Train, validation, test: fractions or counts   (Qi 2017, sec. 9.5: 50 %, 25 %, 25 %)."""
+    shuffle: bool = True
+    """Draw the three parts at random (always the same ones), or take the images in their given order."""
+    download: bool = False
+    skip_corrupt: bool = False
+
+
+class NetworkPlan(Model):
+    """A network by name; every further key is one of its hyperparameters."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)
+
+    name: str = "dcgan"
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Plan(Model):
+    """Everything that a comparison depends on. The defaults are those of Qi 2017, sec. 9, where it gives any."""
+
+    objectives: tuple[str, ...] = ()
+    """`NAME` or `NAME:key=v1,v2,key=v` (a grid); none: every objective that is installed."""
+    seeds: Annotated[int, Ge(1), Le(1000)] = 3
+    recipe: Literal["shared", "native"] = "shared"
+    """One recipe for all, so that only the objective changes; or each objective's own."""
+    shared: Recipe = Recipe()
+    cost: str = "leaky"
+    """For objectives that take a cost and do not name one."""
+    margin: str = "lp"
+    data: DataPlan = DataPlan()
+    z_dim: Annotated[int, Ge(1)] = 100
+    """z ~ Unif[-1, 1]^z_dim   (Qi 2017, sec. 9.2)."""
+    generator: NetworkPlan = NetworkPlan()
+    critic: NetworkPlan = NetworkPlan()
+    batch_size: Annotated[int, Ge(1)] = 64
+    epochs: Annotated[int, Ge(1)] = 100
+    """Passes of the critic over the training images."""
+    validate_every: Annotated[int, Ge(1)] = 5
+    """Epochs from one validation MRE to the next."""
+    validation_images: Annotated[int, Ge(1)] = 1000
+    test_images: Annotated[int, Ge(1)] = 1000
+    control_images: Annotated[int, Ge(1)] = 100
+    """Images of its own that the self-inversion control inverts, and test images inverted over all labels."""
+    validation_mre: Protocol = Protocol()
+    test_mre: Protocol = Protocol()
+    threads: Annotated[int, Ge(1)] = 1
+    """CPU threads of one cell; other counts round differently."""
+    device: str = "cpu"
+    checkpoint_seconds: Annotated[float, Gt(0)] = 30.0
+    plugins: tuple[str, ...] = ()
+    """Files and folders of plugins, beside the installed ones."""
+
+    def toml(self) -> str:
+        return tomli_w.dumps(self.model_dump(exclude_none=True, mode="json"))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All but what merely adds cells."""
+        return self.model_dump(mode="json", exclude={"objectives", "seeds"})
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the bits of a result depend on: runs of one identity can share a folder and its finished cells."""
+        return {key: value for key, value in self.settings.items() if key not in IMMATERIAL}
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+
+
+def read_plan(path: Path | None = None, /, **changes: Any) -> Plan:
+    """The plan of a TOML file with dotted `changes` laid over it, `{"data.set": "mnist"}`.
+
+    Without a file: the plan that ganzoo brings for that data set (digits), or the defaults where it brings none.
+    Raises UserError for an absent file, bad TOML, an unknown key, a value outside its domain.
+    """
+    if path is None:
+        ours = PLANS / f"{changes.get('data.set', DataPlan().set)}.toml"
+        content = _read_toml(ours) if ours in PLANS.iterdir() else {}
+    else:
+        content = _read_toml(path)
+    for key, value in changes.items():
+        _lay_over(content, key.split("."), value)
+    try:
+        # As JSON: strict about numbers, text and truth values, yet a list may stand for a tuple.
+        return Plan.model_validate_json(json.dumps(content, default=str))
+    except ValidationError as error:
+        raise UserError(f"{path or 'the plan'}: {_one_line(error)}") from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > LARGEST_PLAN:
+            raise UserError(f"{path} has {path.stat().st_size:,} bytes; a plan has at most {LARGEST_PLAN:,}")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(f"no plan at {path}: {(error.strerror or str(error)).lower()}") from None
+    except (ValueError, RecursionError) as error:  # tomllib passes on a number of 5,000 digits, brackets 500 deep
+        raise UserError(f"{path} is not TOML: {error}") from None
+
+
+def _lay_over(content: dict[str, Any], keys: list[str], value: Any) -> None:
+    *folders, last = keys
+    for folder in folders:
+        inner = content.setdefault(folder, {})
+        if not isinstance(inner, dict):
+            raise UserError(f"the plan's '{folder}' is a value, not a table: '{'.'.join(keys)}' cannot be set in it")
+        content = inner
+    content[last] = value
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    if not first["loc"]:
+        return str(first["msg"]).lower()  # text that is not Unicode
+    *folders, last = [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        model: Any = Plan
+        for folder in folders:
+            model = model.model_fields[folder].annotation
+        where = f" in [{'.'.join(folders)}]" if folders else ""
+        return f"unknown key '{last}'{where}{did_you_mean(last, model.model_fields)}"
+    value = first["input"]
+    return f"{'.'.join([*folders, last])} = {value!r}: {first['msg'].lower()}"
+
+
+def value_of(text: str) -> Any:
+    """A value as typed in a plan or on a command line: TOML where it is TOML, `none`, otherwise the text itself."""
+    if text.lower() == "none":
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):  # as in `_read_toml`
+        return text
+
+
+class Contender(Model):
+    """One objective with all its hyperparameters, its cost and its margin: what a comparison compares."""
+
+    label: str
+    """What was asked for, and nothing that is a default: `gls-gan:slope=0.5`."""
+    objective: str
+    hyperparameters: dict[str, Any]
+    cost: str | None
+    cost_hyperparameters: dict[str, Any]
+    margin: str | None
+    margin_hyperparameters: dict[str, Any]
+    sources: dict[str, str]
+    """`kind/name` -> sha256 of the file that defines it."""
+
+    def game(self, zoo: Zoo) -> Objective:
+        """The objective, bound. Raises UserError where the plugin itself fails."""
+        cost = zoo.cost(self.cost, **self.cost_hyperparameters) if self.cost else _unused
+        margin = zoo.margin(self.margin, **self.margin_hyperparameters) if self.margin else _unused
+        with blamed(f"objective '{self.objective}'"):
+            return zoo.objective(self.objective, cost, margin, **self.hyperparameters)
+
+
+def _unused(*_: Any) -> Any:
+    raise AssertionError("an objective used what it did not declare")
+
+
+def contenders(asked: str, zoo: Zoo, plan: Plan) -> list[Contender]:
+    """`gls-gan:slope=0,0.01,cost=elu` -> one contender for each combination of the grid.
+
+    A key is the objective's own hyperparameter, `cost` or `margin`, or a hyperparameter of that cost or margin
+    (`cost.scale` where several have one of that name). Raises UserError for every name or value that does not fit.
+    """
+    name, _, rest = asked.partition(":")
+    entry = zoo.find("objective", name)
+    grid: dict[str, list[Any]] = {}
+    key = ""
+    for item in rest.split(",") if rest else []:
+        left, equals, right = item.partition("=")
+        if equals:
+            key, item = left.strip(), right
+            if key in grid:
+                raise UserError(f"'{asked}': {key} is given twice; a grid is {key}=V1,V2")
+            grid[key] = []
+        if not key:
+            raise UserError(f"'{asked}': expected KEY=VALUE after the colon, not '{item}'")
+        if not item.strip():
+            raise UserError(f"'{asked}': {key} has no value")
+        grid[key].append(value_of(item.strip()))
+    found = [
+        _contender(entry, dict(zip(grid, values, strict=True)), zoo, plan)
+        for values in itertools.product(*grid.values())
+    ]
+    return list({contender.label: contender for contender in found}.values())
+
+
+def _contender(entry: Entry, given: dict[str, Any], zoo: Zoo, plan: Plan) -> Contender:
+    label = ",".join(f"{key}={_typed(value)}" for key, value in given.items())
+    parts: dict[str, Entry] = {}
+    for kind, default in (("cost", plan.cost), ("margin", plan.margin)):
+        if kind in entry.inputs:
+            parts[kind] = zoo.find(kind, str(given.pop(kind, default)))
+        elif kind in given:
+            able = [e.name for e in zoo.entries("objective") if kind in e.inputs]
+            raise UserError(f"objective '{entry.name}' takes no {kind}; {', '.join(able) or 'no objective'} does")
+    takers = {"objective": entry, **parts}
+    values: dict[str, dict[str, Any]] = {place: {} for place in takers}
+    for key, value in given.items():
+        place, _, bare = key.rpartition(".")
+        places = [place] if place else [p for p, taker in takers.items() if key in taker.hyperparameters]
+        if not place and "objective" in places:
+            places = ["objective"]
+        if len(places) > 1:
+            raise UserError(f"'{entry.name}': several have a {key}; say {' or '.join(f'{p}.{key}' for p in places)}")
+        if not places or places[0] not in takers:
+            there_are = [name for taker in takers.values() for name in taker.hyperparameters]
+            raise UserError(
+                f"objective '{entry.name}' has no hyperparameter '{key}'{did_you_mean(key, [*there_are, *parts])}"
+            )
+        values[places[0]][bare] = value
+    cost, margin = parts.get("cost"), parts.get("margin")
+    return Contender(
+        label=f"{entry.name}:{label}" if label else entry.name,
+        objective=entry.name,
+        hyperparameters=entry.validate(**values["objective"]),
+        cost=cost.name if cost else None,
+        cost_hyperparameters=cost.validate(**values["cost"]) if cost else {},
+        margin=margin.name if margin else None,
+        margin_hyperparameters=margin.validate(**values["margin"]) if margin else {},
+        sources={f"{e.kind}/{e.name}": e.source_sha256 for e in takers.values()},
+    )
+
+
+def _typed(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
+class Cell(Model):
+    """One training: a contender, a seed, and all of the plan that it depends on."""
+
+    contender: Contender
+    seed: int
+    recipe: Recipe
+    needs: tuple[Need, ...]
+    plan: dict[str, Any]
+    """`Plan.settings`."""
+    network_sources: dict[str, str]
+
+    @property
+    def sha256(self) -> str:
+        content = self.model_dump(mode="json")
+        content["plan"] = {key: value for key, value in self.plan.items() if key not in IMMATERIAL}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def directory(self) -> str:
+        """A safe name for the cell's folder, which tells people what it holds."""
+        label = "".join(c if c.isalnum() or c in ".-" else "_" for c in self.contender.label.lower())[:40]
+        return f"{label}-seed{self.seed}-{self.sha256[:8]}"
+
+    @property
+    def settings(self) -> Plan:
+        return Plan.model_validate_json(json.dumps(self.plan))
+
+
+def cells(plan: Plan, zoo: Zoo) -> list[Cell]:
+    """Every training of the plan, seeds innermost. Raises UserError for anything in it that cannot be played."""
+    asked = plan.objectives or default_objectives(zoo)
+    chosen = {c.label: c for text in asked for c in contenders(text, zoo, plan)}
+    networks = [zoo.find("generator", plan.generator.name), zoo.find("critic", plan.critic.name)]
+    sources = {f"{e.kind}/{e.name}": e.source_sha256 for e in networks}
+    made = []
+    for contender in chosen.values():
+        game = contender.game(zoo)
+        recipe = plan.shared if plan.recipe == "shared" else game.recipe
+        needs = tuple(sorted(game.needs))
+        for seed in range(plan.seeds):
+            made.append(
+                Cell(
+                    contender=contender,
+                    seed=seed,
+                    recipe=recipe,
+                    needs=needs,
+                    plan=plan.settings,
+                    network_sources=sources,
+                )
+            )
+    return made
+
+
+def default_objectives(zoo: Zoo) -> tuple[str, ...]:
+    """Every objective, and for each cost that is not ganzoo's own the objectives that take a cost, with it.
+
+    So whoever adds a cost sees it in the next comparison.
+    """
+    objectives = zoo.entries("objective")
+    if not objectives:
+        raise UserError("no objective is installed; install ganzoo itself (`pip install -e .` in a checkout)")
+    strangers = [cost for cost in zoo.entries("cost") if not cost.origin.ours]
+    played = [f"{o.name}:cost={c.name}" for c in strangers for o in objectives if "cost" in o.inputs]
+    return (*(o.name for o in objectives), *played)

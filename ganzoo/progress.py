@@ -1,0 +1,76 @@
+"""How a run is going: bars with the time left on a terminal, one plain line an event elsewhere."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ganzoo.bench import Listener, Prepared
+from ganzoo.statistics import smallest_p
+
+
+@contextmanager
+def following(prepared: Prepared, folder: Path, jobs: int) -> Iterator[Listener]:
+    """Bars with the time left on a terminal, one plain line an event elsewhere; on standard error either way."""
+    plan = prepared.plan
+    print(
+        f"{len(prepared.cells)} cells, {jobs} at a time, in {folder}; {plan.seeds} paired seeds:"
+        f" no p below {smallest_p(plan.seeds):.4g} can be reached",
+        file=sys.stderr,
+    )
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines(len(prepared.cells))
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("epochs"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        bars: dict[str, Any] = {}
+        whole = progress.add_task("all cells", total=plan.epochs * len(prepared.cells))
+        seen: dict[tuple[str, int], int] = {}
+
+        def tell(event: dict[str, Any]) -> None:
+            key = (event["label"], event["seed"])
+            name = f"{event['label']} seed {event['seed']}"
+            if event["event"] == "start":
+                bars[name] = progress.add_task(name, total=plan.epochs)
+            elif event["event"] == "point":
+                epoch = event["point"]["epoch"]
+                progress.update(bars[name], completed=epoch)
+                progress.advance(whole, epoch - seen.get(key, 0))
+                seen[key] = epoch
+            else:
+                if name in bars:
+                    progress.remove_task(bars.pop(name))
+                progress.advance(whole, plan.epochs - seen.get(key, 0))
+                seen[key] = plan.epochs
+                console.print(_row_line(event["row"]), markup=False, highlight=False)
+
+        yield tell
+
+
+def _lines(cells: int) -> Listener:
+    finished = 0
+
+    def tell(event: dict[str, Any]) -> None:
+        nonlocal finished
+        if event["event"] == "row":
+            finished += 1
+            print(f"[{finished}/{cells}] {_row_line(event['row'])}", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def _row_line(row: dict[str, Any]) -> str:
+    figure = f"test MRE {row['test_mre']:.4f}" if row["verdict"] == "done" else row["verdict"]
+    return f"{row['label']} seed {row['seed']}: {figure}"

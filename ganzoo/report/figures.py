@@ -1,0 +1,100 @@
+"""Figures of a run as PNG: validation curves, samples, reconstructions."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ganzoo.durable import commit
+
+
+def draw(rows: list[dict[str, Any]], baselines: dict[str, float], folder: Path) -> list[Path]:
+    """curves.png, samples.png and reconstructions.png in `folder`; the paths of those for which there was anything."""
+    drawn = []
+    with_curve = [row for row in rows if row.get("curve")]
+    if with_curve:
+        drawn.append(_save(curves(with_curve, baselines), folder / "curves.png"))
+    pictures = {}
+    for row in rows:
+        if row["verdict"] == "done" and row["label"] not in pictures:
+            directory = next((folder / "cells").glob(f"*-{row['cell'][:8]}"))
+            with np.load(directory / "pictures.npz") as found:
+                pictures[row["label"]] = dict(found)
+    if pictures:
+        drawn.append(_save(samples(pictures), folder / "samples.png"))
+        drawn.append(_save(reconstructions(pictures), folder / "reconstructions.png"))
+    return drawn
+
+
+def curves(rows: list[dict[str, Any]], baselines: dict[str, float]) -> Figure:
+    """Validation MRE over epochs, the mean over seeds and their range, as in Qi 2017, figure 9."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    for label in dict.fromkeys(row["label"] for row in rows):
+        # A diverged seed ends early: the band covers the epochs that all seeds reached.
+        found = [row["curve"] for row in rows if row["label"] == label]
+        length = min(len(curve) for curve in found)
+        epochs = [point["epoch"] for point in found[0][:length]]
+        values = np.array([[point["validation_mre"] for point in curve[:length]] for curve in found])
+        (line,) = axes.plot(epochs, values.mean(axis=0), label=label)
+        axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), alpha=0.2, color=line.get_color())
+    for name, error in baselines.items():
+        if name.startswith("pca"):
+            axes.axhline(error, color="black", linestyle=":", linewidth=1, label=f"{name} (test)")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("validation MRE, mean |x - G(z)|")
+    axes.set_yscale("log")
+    legend = axes.legend()
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a name may hold anything
+    axes.grid(alpha=0.3, which="both")
+    return figure
+
+
+def samples(pictures: dict[str, dict[str, np.ndarray]]) -> Figure:
+    """Samples of each objective's first seed, all from the same z; a conditional one shows a class a column."""
+    columns = min(3, len(pictures))
+    lines = -(-len(pictures) // columns)
+    figure = Figure(figsize=(3.2 * columns, 3.4 * lines), layout="constrained")
+    for place, (label, found) in enumerate(pictures.items(), start=1):
+        _show(figure.add_subplot(lines, columns, place), _grid(found["samples"], int(found["across"])), label)
+    return figure
+
+
+def reconstructions(pictures: dict[str, dict[str, np.ndarray]]) -> Figure:
+    """Test images and each objective's reconstructions with their mean error, as in Qi 2017, figure 10."""
+    figure = Figure(figsize=(8, 1.3 * (len(pictures) + 1)), layout="constrained")
+    first = next(iter(pictures.values()))
+    count = len(first["originals"])
+    _show(figure.add_subplot(len(pictures) + 1, 1, 1), _grid(first["originals"], count), "test images")
+    for place, (label, found) in enumerate(pictures.items(), start=2):
+        title = f"{label} ({found['errors'].mean():.4f})"
+        _show(figure.add_subplot(len(pictures) + 1, 1, place), _grid(found["reconstructions"], count), title)
+    return figure
+
+
+def _grid(images: np.ndarray, across: int) -> np.ndarray:
+    """(N, C, H, W) uint8 -> one (rows * (H + 1), across * (W + 1), C) picture with white lines between."""
+    n, channels, height, width = images.shape
+    down = -(-n // across)
+    canvas = np.full((down * (height + 1), across * (width + 1), channels), 255, np.uint8)
+    for i, image in enumerate(images):
+        top, left = (i // across) * (height + 1), (i % across) * (width + 1)
+        canvas[top : top + height, left : left + width] = image.transpose(1, 2, 0)
+    return canvas
+
+
+def _show(axes: Any, picture: np.ndarray, title: str) -> None:
+    axes.imshow(picture.squeeze(), cmap="gray" if picture.shape[-1] == 1 else None, interpolation="nearest")
+    axes.set_title(title, fontsize=9, parse_math=False)
+    axes.set_axis_off()
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    buffer = io.BytesIO()
+    # No date and no version in the file: the same rows give the same bytes.
+    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
+    commit(path, buffer.getvalue())
+    return path

@@ -1,0 +1,209 @@
+"""The ranked table of a run: test MRE by objective with its certainty, beside what a generator has to beat."""
+
+from collections import Counter
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ganzoo.statistics import Difference, Interval, bootstrap_interval, differences_to, smallest_p
+
+
+class Standing(NamedTuple):
+    """One contender over its seeds. MRE: mean |x - G(z)|, pixels in [-1, 1]; lower is better."""
+
+    label: str
+    verdicts: tuple[str, ...]
+    test_mre: float | None
+    """Of the epoch that was best on validation; mean over the finished seeds. None where no seed finished."""
+    interval: Interval | None
+    test_mre_last: float | None
+    gap: float | None
+    """Test minus training MRE: above 0, the generator remembers its training images better than it generalises."""
+    control: float | None
+    """What the optimiser leaves of images that the generator made itself."""
+    any_label: float | None
+    settled: int
+    """Finished seeds whose validation curve has settled."""
+    difference: Difference | None
+    """To the leader; None for the leader itself."""
+
+    @property
+    def done(self) -> int:
+        return sum(verdict == "done" for verdict in self.verdicts)
+
+
+class Ranking(NamedTuple):
+    standings: tuple[Standing, ...]
+    """Best first; those without a finished seed last. Every planned contender is in it."""
+    baselines: dict[str, float]
+    protocol: str
+    seeds: int
+    test_images: int
+    over_images: bool
+    """With one seed the intervals are over test images: they say nothing about another training."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "standings": [
+                {
+                    **s._asdict(),
+                    "verdicts": list(s.verdicts),
+                    "interval": s.interval and list(s.interval),
+                    "difference": s.difference
+                    and {**s.difference._asdict(), "interval": s.difference.interval and list(s.difference.interval)},
+                }
+                for s in self.standings
+            ],
+            "baselines": self.baselines,
+            "protocol": self.protocol,
+            "seeds": self.seeds,
+            "test_images": self.test_images,
+            "intervals_over": "test images" if self.over_images else "seeds",
+            "smallest_p": smallest_p(self.seeds),
+        }
+
+
+def rank(rows: list[dict[str, Any]], baselines: dict[str, float], cells_folder: Path | None = None) -> Ranking:
+    """Rows of one run -> who leads. With one seed and the cells' pictures at hand, intervals are over test images."""
+    labels = list(dict.fromkeys(row["label"] for row in rows))
+    finished = {label: [r for r in rows if r["label"] == label and r["verdict"] == "done"] for label in labels}
+    figures = {label: {r["seed"]: r["test_mre"] for r in done} for label, done in finished.items() if done}
+    means = {label: float(np.mean(list(values.values()))) for label, values in figures.items()}
+    seeds = len({row["seed"] for row in rows})
+    order = sorted(figures, key=lambda label: means[label])
+    leader = order[0] if order else None
+    over_images = seeds == 1 and cells_folder is not None
+    samples = figures
+    if over_images and cells_folder is not None:
+        samples = {label: _image_errors(cells_folder, finished[label][0]) for label in figures}
+    others = {label: samples[label] for label in order[1:]}
+    # Images are no replicates of a training: an interval over them may stand, a test would mislead.
+    differences = differences_to(samples[leader], others, tested=not over_images) if leader else {}
+    if over_images:
+        differences = {label: d._replace(pairs=1) for label, d in differences.items()}
+    standings = []
+    for label in [*order, *(label for label in labels if label not in figures)]:
+        done = finished[label]
+        standings.append(
+            Standing(
+                label=label,
+                verdicts=tuple(row["verdict"] for row in rows if row["label"] == label),
+                test_mre=means.get(label),
+                interval=bootstrap_interval(list(samples[label].values())) if label in samples else None,
+                test_mre_last=_mean(done, "test_mre_last"),
+                gap=_mean(done, "gap"),
+                control=_mean(done, "control_mre"),
+                any_label=_mean(done, "test_mre_any_label"),
+                settled=sum(row["settled"] for row in done),
+                difference=differences.get(label),
+            )
+        )
+    first: dict[str, Any] = finished[leader][0] if leader else {"mre": "", "test_images": 0}
+    return Ranking(tuple(standings), baselines, first["mre"], seeds, first["test_images"], over_images)
+
+
+def _mean(rows: list[dict[str, Any]], key: str) -> float | None:
+    values = [row[key] for row in rows if row[key] is not None]
+    return float(np.mean(values)) if values else None
+
+
+def _image_errors(cells_folder: Path, row: dict[str, Any]) -> dict[int, float]:
+    directory = next(cells_folder.glob(f"*-{row['cell'][:8]}"))
+    with np.load(directory / "pictures.npz") as pictures:
+        return {i: float(error) for i, error in enumerate(pictures["errors"])}
+
+
+def table(ranking: Ranking, width: int | None = None) -> str:
+    """The table as plain text, with its notes."""
+    out = StringIO()
+    # Fixed where nobody looks at a terminal: a log does not wrap by the window of whoever started it.
+    console = Console(file=out, width=width or 130, color_system=None, highlight=False)
+    console.print(_table(ranking))
+    for note in notes(ranking):
+        console.print(Text(note))
+    return out.getvalue()
+
+
+def _table(ranking: Ranking) -> Table:
+    shown = Table(box=None, pad_edge=False, header_style="")
+    shown.add_column("")
+    shown.add_column("objective", overflow="fold")
+    headings = ("test MRE", "95 % interval", "last epoch", "- leader", "95 % interval", "p (Holm)", "gap", "control")
+    for heading in headings:
+        shown.add_column(heading, justify="right", no_wrap=True)
+    shown.add_column("seeds")
+    place = 0
+    for s in ranking.standings:
+        place += s.test_mre is not None
+        d = s.difference
+        shown.add_row(
+            str(place) if s.test_mre is not None else "-",
+            Text(_shown(s.label)),
+            _number(s.test_mre),
+            _range(s.interval),
+            _number(s.test_mre_last),
+            _number(d and d.mean, "+.4f"),
+            _range(d and d.interval, "+.4f"),
+            "-" if d is None or d.pairs < 2 else f"{d.p_holm:.3f}",
+            _number(s.gap, "+.4f"),
+            _number(s.control),
+            Text(_shown(_verdict(s))),
+        )
+    for name, error in sorted(ranking.baselines.items(), key=lambda item: item[1]):
+        shown.add_row("", Text(f"({name})"), f"{error:.4f}", *[""] * 8)
+    return shown
+
+
+def _verdict(standing: Standing) -> str:
+    counts = Counter(standing.verdicts)
+    parts = [f"{counts.pop('done')} done" if "done" in counts else ""]
+    parts += [verdict if n == 1 else f"{n} x {verdict}" for verdict, n in counts.items()]
+    unsettled = standing.done - standing.settled
+    if unsettled:
+        parts.append(f"{unsettled} not settled")
+    return ", ".join(part for part in parts if part)
+
+
+def notes(ranking: Ranking) -> list[str]:
+    said = [
+        f"MRE: mean |x - G(z)| over {ranking.test_images} test images, pixels in [-1, 1], z sought by"
+        f" {ranking.protocol}; lower is better.",
+        "test MRE: at the epoch that is best on validation. gap: test minus training MRE. control: what the search"
+        " leaves of the generator's own images.",
+    ]
+    if ranking.over_images:
+        said.append(
+            "One seed: the intervals are over test images and say nothing about another training; no test is made."
+        )
+    else:
+        said.append(
+            f"Intervals: bootstrap over {ranking.seeds} seeds. p: exact sign-flip test of the paired seeds,"
+            f" Holm-corrected; {ranking.seeds} seeds cannot go below p = {smallest_p(ranking.seeds):.4g}."
+        )
+    for s in ranking.standings:
+        if s.any_label is not None:
+            said.append(
+                f"{s.label} is trained on labels, its networks take the class, and each image is sought under its own"
+                f" label; over all labels: {s.any_label:.4f} (fewer images, see rows)."
+            )
+    if any(s.done > s.settled for s in ranking.standings):
+        said.append("not settled: over the last 20 % of the epochs the validation MRE still varied by 5 % or more.")
+    return [_shown(line) for line in said]
+
+
+def _shown(text: str) -> str:
+    """Inert on a terminal: a name may hold anything."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _number(value: float | None, form: str = ".4f") -> str:
+    return "-" if value is None else f"{value:{form}}"
+
+
+def _range(interval: Interval | None, form: str = ".4f") -> str:
+    return "-" if interval is None else f"{interval.low:{form}} {interval.high:{form}}"

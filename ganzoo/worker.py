@@ -1,0 +1,275 @@
+"""Train the cell of a directory and leave its row there. Needs nothing but the directory.
+
+cell.json       what to train (`config.Cell`)
+checkpoint      the whole state at the last save
+row.json        the result, written last: a cell with a final row is finished
+pictures.npz    samples, test images, their reconstructions; the error of every test image
+timing.json     seconds; apart from the row, which is the same bits each time
+"""
+
+import hashlib
+import io
+import json
+import math
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganzoo.config import Cell, DataPlan
+from ganzoo.data import Splits, load_images, split
+from ganzoo.durable import commit, commit_json
+from ganzoo.errors import UserError
+from ganzoo.mre import Reconstruction, over_all_labels, self_inversion
+from ganzoo.randomness import stream
+from ganzoo.train import Diverged, Tell, Training, fingerprint
+from ganzoo.zoo import Zoo
+
+CHECKPOINT = "checkpoint"
+SETTLED = 0.05
+"""A curve has settled if its last fifth stays within this share of its last value."""
+PICTURES = 64
+"""Samples kept for the grid; the reconstructions keep an eighth of it."""
+
+
+def is_final(row: dict[str, Any]) -> bool:
+    """Done, or diverged (which would happen again, bit for bit); a failed cell is tried again."""
+    verdict: str = row["verdict"]
+    return verdict == "done" or verdict.startswith("diverged")
+
+
+def read_row(directory: Path) -> dict[str, Any] | None:
+    path = directory / "row.json"
+    if not path.exists():
+        return None
+    try:
+        row: Any = json.loads(path.read_text())
+        if not isinstance(row, dict) or not isinstance(row.get("verdict"), str):
+            raise ValueError("it holds no verdict")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); delete it to have the cell measured again") from None
+    found: dict[str, Any] = row
+    return found
+
+
+def read_cell(directory: Path) -> Cell:
+    path = directory / "cell.json"
+    try:
+        return Cell.model_validate_json(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"no cell at {directory}: it has no cell.json") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} describes no cell: {str(error).splitlines()[0]}") from None
+
+
+@lru_cache(maxsize=2)
+def _data(plan_json: str) -> Splits:
+    return read_data(DataPlan.model_validate_json(plan_json))
+
+
+def read_data(plan: DataPlan) -> Splits:
+    images = load_images(
+        plan.set,
+        path=None if plan.path is None else Path(plan.path).expanduser(),
+        size=plan.size,
+        download=plan.download,
+        skip_corrupt=plan.skip_corrupt,
+    )
+    return split(images, plan.split, shuffle=plan.shuffle)
+
+
+@lru_cache(maxsize=2)
+def _zoo(plugins: tuple[str, ...]) -> Zoo:
+    return Zoo.installed(*plugins)
+
+
+def prepare(directory: Path) -> Training:
+    """The cell of `directory`, at its last checkpoint where there is one.
+
+    Raises UserError for a damaged or foreign checkpoint, and where the code of a plugin is no longer the planned one.
+    """
+    cell = read_cell(directory)
+    zoo = _zoo(cell.settings.plugins)
+    for where, planned in {**cell.contender.sources, **cell.network_sources}.items():
+        kind, _, name = where.partition("/")
+        if zoo.find(kind, name).source_sha256 != planned:
+            raise UserError(f"{kind} '{name}' has changed since this run was planned; start the command again")
+    training = Training(cell, zoo, _data(cell.settings.data.model_dump_json()))
+    if (directory / CHECKPOINT).exists():
+        training.resume(directory / CHECKPOINT)
+    return training
+
+
+def train_cell(directory: Path, tell: Tell = lambda point: None) -> dict[str, Any]:
+    """Train, measure, write `row.json` and return it. Exceptions other than divergence are the caller's to judge."""
+    row = read_row(directory)
+    if row is not None and is_final(row):
+        return row
+    started = time.monotonic()
+    training = prepare(directory)
+    try:
+        training.run(directory / CHECKPOINT, tell)
+        trained = time.monotonic()
+        row = {**_described(training), **_measured(training, directory)}
+    except Diverged as diverged:
+        trained = time.monotonic()
+        row = {**_described(training), "verdict": str(diverged)}
+    finished = time.monotonic()
+    commit_json(directory / "timing.json", {"training_s": trained - started, "measuring_s": finished - trained})
+    commit_json(directory / "row.json", row)
+    return row
+
+
+def fail_cell(directory: Path, why: str) -> dict[str, Any]:
+    """The row of a cell that could not be finished."""
+    cell = read_cell(directory)
+    row = {**_identity(cell), "verdict": f"failed: {why}"}
+    commit_json(directory / "row.json", row)
+    return row
+
+
+def _identity(cell: Cell) -> dict[str, Any]:
+    contender = cell.contender
+    return {
+        "label": contender.label,
+        "seed": cell.seed,
+        "cell": cell.sha256,
+        "objective": contender.objective,
+        "hyperparameters": contender.hyperparameters,
+        "cost": contender.cost,
+        "cost_hyperparameters": contender.cost_hyperparameters,
+        "margin": contender.margin,
+        "margin_hyperparameters": contender.margin_hyperparameters,
+        "recipe": cell.recipe.model_dump(),
+        "needs": list(cell.needs),
+        "sources": {**contender.sources, **cell.network_sources},
+    }
+
+
+def _described(training: Training) -> dict[str, Any]:
+    data, cell = training.data, training.cell
+    return {
+        **_identity(cell),
+        "hashes": {
+            "initial generator": training.initial["generator"],
+            "initial critic": training.initial["critic"],
+            "training images": data.train.sha256,
+            "validation images": data.validation.sha256,
+            "test images": data.test.sha256,
+            "data order": training.batches.order_sha256,
+            "z": _sha256(training.noise("generator", 0)),
+        },
+        "conditional": bool(training.players.classes),
+        "rounds": training.rounds,
+        "fingerprint": fingerprint(training.device),
+        "curve": training.curve,
+    }
+
+
+def _sha256(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.cpu().numpy().tobytes()).hexdigest()
+
+
+def _measured(training: Training, directory: Path) -> dict[str, Any]:
+    """The test MRE of the last epoch's generator and of the one that was best on validation, and the controls."""
+    plan, data, players = training.cell.settings, training.data, training.players
+    curve = training.curve
+    best_point = min(curve, key=lambda point: float(point["validation_mre"]))
+    last = training.error(data.test, plan.test_images, plan.test_mre)
+    last_state = {key: value.detach().clone() for key, value in players.generator.state_dict().items()}
+    players.generator.load_state_dict(training.best_generator)
+    best = last if best_point is curve[-1] else training.error(data.test, plan.test_images, plan.test_mre)
+    train = training.error(data.train, len(best.errors), plan.test_mre)
+    control = self_inversion(
+        players.generator,
+        plan.control_images,
+        z_dim=plan.z_dim,
+        protocol=plan.test_mre,
+        seed=training.cell.seed,
+        classes=players.classes,
+    )
+    any_label = None
+    if players.classes:
+        any_label = over_all_labels(
+            players.generator,
+            data.test.images[: plan.control_images],
+            z_dim=plan.z_dim,
+            classes=players.classes,
+            protocol=plan.test_mre,
+            seed=training.cell.seed,
+        ).mean
+    _keep_pictures(directory, training, best, last)
+    players.generator.load_state_dict(last_state)
+    measured = {
+        "test_mre": best.mean,
+        "test_mre_last": last.mean,
+        "best_epoch": best_point["epoch"],
+        "validation_mre": best_point["validation_mre"],
+        "validation_mre_last": curve[-1]["validation_mre"],
+        "train_mre": train.mean,
+        "gap": best.mean - train.mean,
+        "control_mre": control.mean,
+        "test_mre_any_label": any_label,
+        "any_label_images": min(plan.control_images, len(data.test.images)) if players.classes else None,
+        "test_images": len(best.errors),
+        "last_gain": best.last_gain,
+        "restart_spread": best.restart_spread,
+        "trace": best.trace,
+        "last_fifth": last_fifth(curve),
+        "settled": last_fifth(curve) < SETTLED,
+        "mre": plan.test_mre.id,
+        "validation_mre_protocol": plan.validation_mre.id,
+    }
+    finite = all(math.isfinite(value) for value in measured.values() if isinstance(value, float))
+    if not finite:
+        return {"verdict": f"diverged@{training.round}"}
+    return {"verdict": "done", **measured}
+
+
+def last_fifth(curve: list[dict[str, Any]]) -> float:
+    """By how much the validation MRE varies over the last 20 % of the epochs, as a share of its last value."""
+    start = 0.8 * curve[-1]["epoch"]
+    values = [float(point["validation_mre"]) for point in curve if point["epoch"] >= start]
+    return (max(values) - min(values)) / values[-1]
+
+
+def _keep_pictures(directory: Path, training: Training, best: Reconstruction, last: Reconstruction) -> None:
+    """Of the generator that is best on validation."""
+    players, plan, test = training.players, training.cell.settings, training.data.test
+    few = min(PICTURES // 8, len(best.errors))
+    z = torch.rand(PICTURES, plan.z_dim, generator=stream("z", "samples", training.cell.seed)) * 2 - 1
+    # A class a column.
+    labels = torch.arange(PICTURES) % players.classes if players.classes else None
+    own = test.labels[:few].to(training.device) if players.classes and test.labels is not None else None
+    players.generator.eval()
+    with torch.no_grad():
+        samples = players.generate(z.to(training.device), None if labels is None else labels.to(training.device))
+        again = players.generate(best.z[:few].to(training.device), own)
+    players.generator.train()
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        samples=as_bytes(samples),
+        across=min(players.classes, PICTURES) or int(PICTURES**0.5),
+        originals=test.images[:few].numpy(),
+        reconstructions=as_bytes(again),
+        errors=best.errors.numpy(),
+        errors_last=last.errors.numpy(),
+    )
+    commit(directory / "pictures.npz", buffer.getvalue())
+
+
+def as_bytes(images: Tensor) -> np.ndarray:
+    """(N, C, H, W) in [-1, 1] -> uint8."""
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+
+
+def untrained_mre(directory: Path) -> float:
+    """The test MRE of the cell's generator as it was before the first step."""
+    cell = read_cell(directory)
+    training = Training(cell, _zoo(cell.settings.plugins), _data(cell.settings.data.model_dump_json()))
+    return training.error(training.data.test, cell.settings.test_images, cell.settings.test_mre).mean

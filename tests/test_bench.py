@@ -1,0 +1,249 @@
+"""A run: nothing is trained twice, how it is worked off changes no bit, a bad cell harms no other."""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ganzoo import bench
+from ganzoo.bench import ATTEMPTS, Run, prepare, require_fair
+from ganzoo.config import Plan
+from ganzoo.errors import UserError
+from ganzoo.zoo import Zoo
+
+MakePlan = Callable[..., Plan]
+
+
+def work(folder: Path, plan: Plan, zoo: Zoo, jobs: int = 2) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """One command: its rows and its events."""
+    events: list[dict[str, Any]] = []
+    run = Run(folder, prepare(plan, zoo))
+    with run.held():
+        return run.train(jobs, events.append), events
+
+
+def apart_from_provenance(folder: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key != "provenance"} for row in rows]
+
+
+@pytest.fixture
+def copied(finished: Run, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished.folder, tmp_path / "run"))
+
+
+def started(events: list[dict[str, Any]]) -> list[tuple[str, int]]:
+    return sorted((event["label"], event["seed"]) for event in events if event["event"] == "start")
+
+
+def test_every_planned_cell_has_a_row_in_plan_order(finished: Run) -> None:
+    rows = finished.rows()
+    assert [(row["label"], row["seed"]) for row in rows] == [
+        ("dcgan", 0),
+        ("dcgan", 1),
+        ("gls-gan", 0),
+        ("gls-gan", 1),
+    ]
+    assert {row["verdict"] for row in rows} == {"done"}
+    assert len((finished.folder / "rows.jsonl").read_text().splitlines()) == 4
+    assert set(finished.baselines()) >= {"untrained generator"}
+    assert not list(finished.folder.rglob("*.tmp"))
+
+
+def test_a_row_carries_its_cause(finished: Run) -> None:
+    for row in finished.rows():
+        assert set(row["hashes"]) >= {"initial generator", "initial critic", "test images", "data order", "z"}
+        assert row["provenance"]["versions"]["torch"]
+        assert row["mre"].startswith("mre1-l1-")
+        assert all(len(digest) == 64 for digest in [*row["hashes"].values(), *row["sources"].values(), row["cell"]])
+        assert len(row["curve"]) == 3
+
+
+def test_the_same_command_again_trains_nothing_and_writes_the_same_rows(
+    copied: Path, finished: Run, zoo: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "ProcessPoolExecutor", lambda *_: pytest.fail("a process was started"))
+    before = {path: path.stat().st_mtime_ns for path in (copied / "cells").rglob("*") if path.is_file()}
+    _, events = work(copied, finished.plan, zoo)
+    assert events == []
+    assert {path: path.stat().st_mtime_ns for path in (copied / "cells").rglob("*") if path.is_file()} == before
+    assert (copied / "rows.jsonl").read_bytes() == (finished.folder / "rows.jsonl").read_bytes()
+
+
+def test_one_at_a_time_gives_the_same_rows_as_two(finished: Run, zoo: Zoo, tmp_path: Path) -> None:
+    work(tmp_path / "run", finished.plan, zoo, jobs=1)
+    assert apart_from_provenance(tmp_path / "run") == apart_from_provenance(finished.folder)
+    assert json.loads((tmp_path / "run" / "baselines.json").read_text()) == finished.baselines()
+
+
+def test_more_objectives_and_seeds_reuse_what_is_finished(
+    copied: Path, finished: Run, tiny: MakePlan, zoo: Zoo
+) -> None:
+    plan = tiny(objectives=["gls-gan", "dcgan", "wgan"], seeds=3)
+    rows, events = work(copied, plan, zoo)
+    assert started(events) == [("dcgan", 2), ("gls-gan", 2), ("wgan", 0), ("wgan", 1), ("wgan", 2)]
+    assert [(row["label"], row["seed"]) for row in rows] == [
+        (label, seed) for label in ("gls-gan", "dcgan", "wgan") for seed in range(3)
+    ]
+    old = {row["cell"]: row for row in apart_from_provenance(finished.folder)}
+    new = {row["cell"]: row for row in apart_from_provenance(copied)}
+    assert {key: new[key] for key in old} == old
+
+
+def test_the_cells_of_one_seed_share_all_but_the_objective(finished: Run) -> None:
+    rows = finished.rows()
+    for seed in (0, 1):
+        one, two = [row["hashes"] for row in rows if row["seed"] == seed]
+        assert one == two
+    assert rows[0]["hashes"]["z"] != rows[1]["hashes"]["z"]
+    assert rows[0]["hashes"]["data order"] != rows[1]["hashes"]["data order"]
+    assert rows[0]["hashes"]["initial generator"] != rows[1]["hashes"]["initial generator"]
+    assert rows[0]["hashes"]["test images"] == rows[1]["hashes"]["test images"]
+
+
+@pytest.mark.parametrize("name", ["initial generator", "initial critic", "training images", "data order", "z"])
+def test_a_comparison_whose_cells_differ_in_more_than_the_objective_is_unfair(finished: Run, name: str) -> None:
+    rows = json.loads(json.dumps(finished.rows()))
+    require_fair(rows)
+    rows[3]["hashes"][name] = "0" * 64
+    with pytest.raises(UserError, match=f"unfair: {name} of gls-gan and dcgan differ at seed 1"):
+        require_fair(rows)
+    # A conditional game has other networks: only its weights may differ.
+    rows[3]["conditional"] = True
+    if name.startswith("initial"):
+        require_fair(rows)
+    else:
+        with pytest.raises(UserError, match="unfair"):
+            require_fair(rows)
+
+
+# Who else is there
+
+
+def test_a_folder_in_use_names_the_process(copied: Path, finished: Run, zoo: Zoo) -> None:
+    with (copied / "run.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("process 4711 on elsewhere")
+        lock.flush()
+        with pytest.raises(UserError, match=r"is in use by another process \(process 4711 on elsewhere\); wait"):
+            work(copied, finished.plan, zoo)
+    work(copied, finished.plan, zoo)  # a lock that nobody holds any more is none
+    assert f"process {os.getpid()} " in (copied / "run.lock").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "differing"), [({"epochs": 3}, "epochs"), ({"z_dim": 4, "cost": "elu"}, "cost, z_dim")]
+)
+def test_the_folder_of_another_plan_is_left_as_it_is(
+    copied: Path, tiny: MakePlan, zoo: Zoo, changes: dict[str, Any], differing: str
+) -> None:
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file() and path.name != "run.lock"}
+    with pytest.raises(UserError, match=rf"holds a run of another plan \({differing} differ\); take --out"):
+        work(copied, tiny(objectives=["dcgan"], **changes), zoo)
+    assert {p: p.read_bytes() for p in copied.rglob("*") if p.is_file() and p.name != "run.lock"} == before
+
+
+def test_a_file_is_no_run_folder(finished: Run, zoo: Zoo, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(UserError, match=r"cannot use .*run as a run folder"):
+        work(tmp_path / "run", finished.plan, zoo)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"device": "gpu"}, "no device named 'gpu'"),
+        ({"device": ""}, "no device named ''"),
+        ({"data.set": "digit"}, "no image set named 'digit'; did you mean 'digits'"),
+        ({"batch_size": 65}, "batch_size 65: expected 1 to 64"),
+        ({"generator.name": "dcgann"}, "no generator named 'dcgann'; did you mean 'dcgan'"),
+        ({"critic.wide": 3}, "has no hyperparameter 'wide'; did you mean 'width'"),
+        ({"critic.width": 0}, "width = 0 is outside its domain"),
+        ({"critic.norm": "batch"}, "gls-gan penalises a gradient per sample"),
+        ({"data.split": [2000, 1, 1]}, "ask for 2002 images, but there are 1797"),
+        ({"data.size": 9}, "the dcgan networks take"),
+    ],
+)
+def test_what_cannot_be_played_is_refused_before_anything_is_written(
+    changes: dict[str, Any], match: str, tiny: MakePlan, zoo: Zoo
+) -> None:
+    with pytest.raises(UserError, match=match):
+        prepare(tiny(**{"objectives": ["gls-gan"], **changes}), zoo)
+
+
+def test_a_plan_so_short_that_it_would_train_nothing_is_refused(tiny: MakePlan, zoo: Zoo) -> None:
+    with pytest.raises(UserError, match="not one round"):
+        prepare(tiny(objectives=["wgan"], recipe="native", epochs=1), zoo)
+
+
+# Bad cells
+
+BAD = """
+    BROKEN = Path(__file__).with_name("broken")
+    calls = 0
+
+    @ganzoo.cost
+    def raises(a):
+        if BROKEN.exists():
+            raise RuntimeError("a slip [/b]\\nin <the> plugin")
+        return a
+
+    @ganzoo.cost
+    def dies(a):
+        global calls
+        calls += 1
+        if BROKEN.exists() and calls > 2:
+            os._exit(3)
+        return a
+
+    @ganzoo.cost
+    def nan(a):
+        return a * float("nan")
+"""
+
+
+@pytest.fixture(scope="module")
+def troubled(tmp_path_factory: pytest.TempPathFactory, tiny: MakePlan) -> tuple[Path, Plan, Zoo, Any, Any]:
+    folder = tmp_path_factory.mktemp("troubled")
+    header = "import os\nimport ganzoo\nfrom pathlib import Path\n"
+    (folder / "bad.py").write_text(header + BAD.replace("\n    ", "\n"))
+    (folder / "broken").touch()
+    names = ["gls-gan:cost=dies", "gls-gan:cost=raises", "gls-gan:cost=nan", "dcgan", "gls-gan"]
+    plan = tiny(objectives=names, plugins=[str(folder / "bad.py")])
+    zoo = Zoo.installed(folder / "bad.py")
+    rows, events = work(folder / "run", plan, zoo)
+    return folder, plan, zoo, rows, events
+
+
+def test_a_bad_cell_says_why_and_harms_no_other(troubled: tuple[Path, Plan, Zoo, Any, Any], finished: Run) -> None:
+    folder, _, _, rows, events = troubled
+    verdicts = {row["label"]: row["verdict"] for row in rows}
+    assert verdicts == {
+        "gls-gan:cost=dies": "failed: its process died (killed, or out of memory)",
+        "gls-gan:cost=raises": "failed: RuntimeError: a slip [/b] in <the> plugin",
+        "gls-gan:cost=nan": "diverged@0",
+        "dcgan": "done",
+        "gls-gan": "done",
+    }
+    assert len((folder / "run" / "rows.jsonl").read_text().splitlines()) == 5
+    assert started(events).count(("gls-gan:cost=dies", 0)) == ATTEMPTS
+    mine = next(row for row in rows if row["label"] == "gls-gan")
+    alone = next(row for row in finished.rows() if row["label"] == "gls-gan" and row["seed"] == 0)
+    assert mine["test_mre"] == alone["test_mre"]
+
+
+def test_a_failed_cell_is_tried_again_and_a_diverged_one_is_not(
+    troubled: tuple[Path, Plan, Zoo, Any, Any], finished: Run
+) -> None:
+    folder, plan, zoo, _, _ = troubled
+    (folder / "broken").unlink()
+    rows, events = work(folder / "run", plan, zoo)
+    assert started(events) == [("gls-gan:cost=dies", 0), ("gls-gan:cost=raises", 0)]
+    verdicts = {row["label"]: row["verdict"] for row in rows}
+    assert verdicts.pop("gls-gan:cost=nan") == "diverged@0"
+    assert set(verdicts.values()) == {"done"}
