@@ -74,16 +74,23 @@ def _warn_of_broken(zoo: "Zoo") -> None:
 def welcome(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    as_json: Json = False,
 ) -> None:
     if version:
         from importlib.metadata import version as of
 
         print(f"ganzoo {of('ganzoo')}")
         raise typer.Exit
+    if as_json and context.invoked_subcommand is not None:
+        raise UserError(f"--json goes after the command: ganzoo {context.invoked_subcommand} ... --json")
     if context.invoked_subcommand is None:
-        zoo = _zoo(None)
         from ganzoo.hooks import KINDS
 
+        zoo = _zoo(None)
+        if as_json:
+            broken = [{"origin": str(b.origin), "reason": b.reason} for b in zoo.broken]
+            _print_json({**{kind: zoo.names(kind) for kind in KINDS}, "broken": broken})
+            return
         print("ganzoo: a zoo of GAN objectives, compared fairly on held-out images\n")
         for kind in KINDS:
             print(f"  {kind + 's':<11} {', '.join(zoo.names(kind)) or 'none'}")
@@ -103,7 +110,7 @@ def list_(kind: Annotated[str | None, typer.Argument()] = None, plugin: Plugins 
     from ganzoo.zoo import describe
 
     zoo = _zoo(plugin)
-    entries = zoo.entries(kind.removesuffix("s") if kind != "s" else kind) if kind else list(zoo)
+    entries = zoo.entries(kind.removesuffix("s")) if kind else list(zoo)
     if as_json:
         broken = [{"origin": str(b.origin), "reason": b.reason, "traceback": b.traceback} for b in zoo.broken]
         _print_json({"plugins": describe(entries), "broken": broken})
@@ -149,8 +156,11 @@ def check(
     name: Annotated[str, typer.Argument(metavar="NAME|FILE")], plugin: Plugins = None, as_json: Json = False
 ) -> None:
     """Property-test a plugin: by NAME, or all that a FILE supplies. Exit status 1 if a required check fails."""
+    import torch
+
     from ganzoo.checks import run_checks
 
+    torch.set_num_threads(1)  # thousands of tiny steps: more threads only wait for one another
     zoo, entries = _to_check(name, plugin)
     reports = [run_checks(entry, zoo) for entry in entries]
     if as_json:

@@ -24,8 +24,16 @@ def stream(*names: str | int, device: torch.device | str = "cpu") -> torch.Gener
 
 
 @contextmanager
+def undisturbed() -> Iterator[None]:
+    """After the block torch's default generators, on every device, are as they were before it."""
+    # Named one by one: with several GPUs torch warns when it has to guess.
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        yield
+
+
+@contextmanager
 def seeded(*names: str | int) -> Iterator[None]:
     """Within the block torch's default generators start at `derive(*names)`; after it they are as before."""
-    with torch.random.fork_rng():
+    with undisturbed():
         torch.manual_seed(derive(*names))
         yield

@@ -21,7 +21,7 @@ from ganzoo.durable import load_checkpoint, save_checkpoint
 from ganzoo.errors import UserError, blamed
 from ganzoo.game import Critic, Need, Objective, Recipe, class_loss
 from ganzoo.mre import Protocol, Reconstruction, minimum_reconstruction_error
-from ganzoo.randomness import derive, seeded, stream
+from ganzoo.randomness import derive, seeded, stream, undisturbed
 from ganzoo.zoo import Zoo
 
 LOOK_EVERY = 32
@@ -253,7 +253,7 @@ class Training:
         rounds = self.rounds
         saved = time.monotonic()
         # torch's default generators are put back as they were: a library does not reseed its caller.
-        with torch.random.fork_rng():
+        with undisturbed():
             while True:
                 if self.round in evaluations and not (self.curve and self.curve[-1]["round"] == self.round):
                     self._evaluate(evaluations[self.round])

@@ -66,7 +66,7 @@ def test_the_lowest_error_leads_and_every_contender_is_there() -> None:
     assert half.difference is not None
     assert half.difference.pairs == 2
     assert fails.test_mre is None
-    text = table(ranking, width=200)
+    text = table(ranking)
     assert line_of(text, "best").startswith("1 ")
     assert line_of(text, "fails").startswith("- ")
     assert "3 x failed: no reason" in line_of(text, "fails")
@@ -125,7 +125,7 @@ def test_an_unsettled_or_conditional_contender_is_marked() -> None:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_name_that_holds_anything_is_inert_in_the_table(name: str) -> None:
     rows = [row(name, 0, 0.1), row("plain", 0, 0.2), bad("other", 0, f"failed: {name}")]
-    text = table(rank(rows, {}), width=400)
+    text = table(rank(rows, {}))
     assert "\x1b" not in text
     shown = "".join(c if c.isprintable() else "?" for c in name)
     assert shown in text

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 from ganzoo.durable import commit
 
@@ -46,6 +47,8 @@ def curves(rows: list[dict[str, Any]], baselines: dict[str, float]) -> Figure:
     axes.set_xlabel("epoch")
     axes.set_ylabel("validation MRE, mean |x - G(z)|")
     axes.set_yscale("log")
+    for ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        ticks(StrMethodFormatter("{x:.2g}"))
     legend = axes.legend()
     for text in legend.get_texts():
         text.set_parse_math(False)  # a name may hold anything

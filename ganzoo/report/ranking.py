@@ -3,6 +3,7 @@
 from collections import Counter
 from io import StringIO
 from pathlib import Path
+from textwrap import fill, shorten
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -118,15 +119,13 @@ def _image_errors(cells_folder: Path, row: dict[str, Any]) -> dict[int, float]:
         return {i: float(error) for i, error in enumerate(pictures["errors"])}
 
 
-def table(ranking: Ranking, width: int | None = None) -> str:
-    """The table as plain text, with its notes."""
+def table(ranking: Ranking) -> str:
+    """The table as plain text, with its notes; the same whatever the window of whoever started it."""
     out = StringIO()
-    # Fixed where nobody looks at a terminal: a log does not wrap by the window of whoever started it.
-    console = Console(file=out, width=width or 130, color_system=None, highlight=False)
+    console = Console(file=out, width=180, color_system=None, highlight=False)
     console.print(_table(ranking))
-    for note in notes(ranking):
-        console.print(Text(note))
-    return out.getvalue()
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    return "\n".join([*lines, "", *(fill(note, 120, subsequent_indent="  ") for note in notes(ranking))]) + "\n"
 
 
 def _table(ranking: Ranking) -> Table:
@@ -166,7 +165,7 @@ def _verdict(standing: Standing) -> str:
     unsettled = standing.done - standing.settled
     if unsettled:
         parts.append(f"{unsettled} not settled")
-    return ", ".join(part for part in parts if part)
+    return ", ".join(shorten(part, 60) for part in parts if part)
 
 
 def notes(ranking: Ranking) -> list[str]:

@@ -17,7 +17,7 @@ def _widths(image_shape: tuple[int, int, int], width: int) -> list[int]:
     if height != side or side not in SMALLEST:
         raise ganzoo.UserError(
             f"the dcgan networks take square images of side {', '.join(map(str, SMALLEST))}, not {height}x{side};"
-            " choose one of these with --size"
+            " choose one with --set data.size=32, say"
         )
     doublings = (side // SMALLEST[side]).bit_length() - 1
     return [width << i for i in range(doublings)]
