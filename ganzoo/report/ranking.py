@@ -151,7 +151,7 @@ def _table(ranking: Ranking) -> Table:
             "-" if d is None or d.pairs < 2 else f"{d.p_holm:.3f}",
             _number(s.gap, "+.4f"),
             _number(s.control),
-            Text(_shown(_verdict(s))),
+            Text(_verdict(s)),
         )
     for name, error in sorted(ranking.baselines.items(), key=lambda item: item[1]):
         shown.add_row("", Text(f"({name})"), f"{error:.4f}", *[""] * 8)
@@ -165,7 +165,7 @@ def _verdict(standing: Standing) -> str:
     unsettled = standing.done - standing.settled
     if unsettled:
         parts.append(f"{unsettled} not settled")
-    return ", ".join(shorten(part, 60) for part in parts if part)
+    return ", ".join(shorten(_shown(part), 60) for part in parts if part)
 
 
 def notes(ranking: Ranking) -> list[str]:
