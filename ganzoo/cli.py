@@ -270,7 +270,7 @@ def _plan(
 
 
 def _print_dry_run(prepared: Any, folder: Path, jobs: int, as_json: bool) -> None:
-    from ganzoo.statistics import smallest_p
+    from ganzoo.statistics import reach, smallest_p
 
     plan, data = prepared.plan, prepared.data
     sizes = [len(part.images) for part in data]
@@ -289,7 +289,7 @@ def _print_dry_run(prepared: Any, folder: Path, jobs: int, as_json: bool) -> Non
     print(
         f"{len(prepared.cells)} cells of {plan.epochs} epochs on {data.train.name}"
         f" ({' / '.join(map(str, sizes))} images to train / validate / test), {jobs} at a time, recipe {plan.recipe}\n"
-        f"{plan.seeds} paired seeds: no p below {smallest_p(plan.seeds):.4g} can be reached\n"
+        f"{reach(plan.seeds)}\n"
         f"would write to {folder}"
     )
 

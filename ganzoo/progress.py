@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ganzoo.bench import Listener, Prepared
-from ganzoo.statistics import smallest_p
+from ganzoo.statistics import reach
 
 
 @contextmanager
@@ -18,8 +18,7 @@ def following(prepared: Prepared, folder: Path, jobs: int) -> Iterator[Listener]
     """Bars with the time left on a terminal, one plain line an event elsewhere; on standard error either way."""
     plan = prepared.plan
     print(
-        f"{len(prepared.cells)} cells, {jobs} at a time, in {folder}; {plan.seeds} paired seeds:"
-        f" no p below {smallest_p(plan.seeds):.4g} can be reached",
+        f"{len(prepared.cells)} cells, {jobs} at a time, in {folder}; {reach(plan.seeds)}",
         file=sys.stderr,
     )
     console = Console(stderr=True)

@@ -35,6 +35,13 @@ def smallest_p(seeds: int) -> float:
     return min(1.0, 2.0 ** (1 - seeds))
 
 
+def reach(seeds: int) -> str:
+    """What so many seeds can show at best, in words."""
+    if seeds == 1:
+        return "1 seed: no test of a difference can be made"
+    return f"{seeds} paired seeds: no p below {smallest_p(seeds):.4g} can be reached"
+
+
 def bootstrap_interval(values: Sequence[float]) -> Interval | None:
     """The 95 % percentile bootstrap interval of the mean; None below two values."""
     if len(values) < 2:

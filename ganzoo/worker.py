@@ -231,8 +231,11 @@ def _measured(training: Training, directory: Path) -> dict[str, Any]:
 
 
 def last_fifth(curve: list[dict[str, Any]]) -> float:
-    """By how much the validation MRE varies over the last 20 % of the epochs, as a share of its last value."""
-    start = 0.8 * curve[-1]["epoch"]
+    """By how much the validation MRE varies over the last 20 % of the epochs, as a share of its last value.
+
+    From the last point at or before 80 % of the epochs: a sparse curve is not settled for want of points.
+    """
+    start = max(point["epoch"] for point in curve if point["epoch"] <= 0.8 * curve[-1]["epoch"])
     values = [float(point["validation_mre"]) for point in curve if point["epoch"] >= start]
     return (max(values) - min(values)) / values[-1]
 

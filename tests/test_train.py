@@ -509,6 +509,11 @@ def test_a_damaged_cell_or_row_is_named(content: str, one_cell: MakeCell, tmp_pa
         worker.train_cell(path)
 
 
+def test_a_sparse_curve_begins_its_last_fifth_before_the_last_20_percent() -> None:
+    curve = [{"epoch": 0, "validation_mre": 9.0}, {"epoch": 5, "validation_mre": 0.4}]
+    assert worker.last_fifth([*curve, {"epoch": 10, "validation_mre": 0.2}]) == pytest.approx(1.0)
+
+
 def test_the_last_fifth_says_whether_a_curve_has_settled() -> None:
     curve = [{"epoch": epoch, "validation_mre": 10.0 / (epoch + 1)} for epoch in range(11)]
     assert worker.last_fifth(curve) == pytest.approx((10 / 9 - 10 / 11) / (10 / 11))

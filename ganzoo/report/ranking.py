@@ -132,7 +132,7 @@ def _table(ranking: Ranking) -> Table:
     shown = Table(box=None, pad_edge=False, header_style="")
     shown.add_column("")
     shown.add_column("objective", overflow="fold")
-    headings = ("test MRE", "95 % interval", "last epoch", "- leader", "95 % interval", "p (Holm)", "gap", "control")
+    headings = ("test MRE", "95 % interval", "last", "- leader", "95 % interval", "p", "gap", "control")
     for heading in headings:
         shown.add_column(heading, justify="right", no_wrap=True)
     shown.add_column("seeds")
@@ -172,8 +172,8 @@ def notes(ranking: Ranking) -> list[str]:
     said = [
         f"MRE: mean |x - G(z)| over {ranking.test_images} test images, pixels in [-1, 1], z sought by"
         f" {ranking.protocol}; lower is better.",
-        "test MRE: at the epoch that is best on validation. gap: test minus training MRE. control: what the search"
-        " leaves of the generator's own images.",
+        "test MRE: at the epoch that is best on validation; last: at the last one. gap: test minus training MRE."
+        " control: what the search leaves of the generator's own images.",
     ]
     if ranking.over_images:
         said.append(
