@@ -64,11 +64,9 @@ def measure(changes: dict[str, Any]) -> tuple[str, str]:
     except Diverged as diverged:
         return cell.contender.label, str(diverged)
     seconds = time.monotonic() - started
-    last = training.curve[-1]["validation_mre"]
-    return (
-        cell.contender.label,
-        f"{last:.4f} (last fifth {last_fifth(training.curve):.3f}; {seconds:.0f} s, {training.round} rounds)",
-    )
+    last, varied = training.curve[-1]["validation_mre"], last_fifth(training.curve)
+    settling = "-" if varied is None else f"{varied:.3f}"
+    return cell.contender.label, f"{last:.4f} (last fifth {settling}; {seconds:.0f} s, {training.round} rounds)"
 
 
 def main() -> None:

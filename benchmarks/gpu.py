@@ -59,7 +59,7 @@ def main() -> int:
             print("the GPU's tests fail: no figures are made with it", file=sys.stderr)
             return tested or 1
     bench = [python, "-c", "from ganzoo.cli import main; main()", "bench", "benchmarks/cifar10-paper.toml"]
-    changes = [f"data.path={options.data}", "checkpoint_seconds=10", *options.set]
+    changes = [f"data.path={options.data.resolve()}", "checkpoint_seconds=10", *options.set]
     done = run_until(
         [*bench, "--device", options.device, "--out", str(RUN), *(x for c in changes for x in ("--set", c))], deadline
     )

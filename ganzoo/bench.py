@@ -18,21 +18,22 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import torch
 
 from ganzoo import worker
 from ganzoo.baselines import baselines
 from ganzoo.config import Cell, Plan, cells, read_plan
-from ganzoo.data import Batches, Splits
-from ganzoo.durable import commit, commit_json
-from ganzoo.errors import UserError
+from ganzoo.data import Batches, Splits, scaled
+from ganzoo.durable import commit, commit_json, read_json
+from ganzoo.errors import UserError, blamed
 from ganzoo.game import Need
+from ganzoo.randomness import seeded
 from ganzoo.train import players
 from ganzoo.zoo import Zoo
 
@@ -57,8 +58,12 @@ def prepare(plan: Plan, zoo: Zoo) -> Prepared:
         device = torch.device(plan.device)
     except RuntimeError:
         raise UserError(f"no device named '{plan.device}'; there are: cpu, cuda, cuda:N") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"device '{plan.device}': torch sees no CUDA device here; use --device cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"ganzoo does not run on '{plan.device}'; there are: cpu, cuda, cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"device '{plan.device}': torch sees {torch.cuda.device_count()} CUDA devices here; use --device cpu"
+        )
     made = cells(plan, zoo)
     data = worker.read_data(plan.data)
     batches = plan.epochs * Batches(data.train, plan.batch_size, seed=0).per_epoch
@@ -68,8 +73,25 @@ def prepare(plan: Plan, zoo: Zoo) -> Prepared:
                 f"{cell.contender.label}: {batches} batches in all are not one round of {cell.recipe.critic_steps}"
                 " critic steps; raise epochs or lower batch_size"
             )
-        players(cell, zoo, data)
+        try_out(cell, zoo, data)
     return Prepared(plan, made, data)
+
+
+def try_out(cell: Cell, zoo: Zoo, data: Splits) -> None:
+    """Both losses once on four images. Raises UserError for networks, data and objective that do not go together."""
+    made = players(cell, zoo, data)
+    game = cell.contender.game(zoo)
+    real = scaled(data.train.images[:4])
+    labels = data.train.labels[:4] if made.classes and data.train.labels is not None else None
+    with blamed(cell.contender.label), seeded("try out", cell.seed):
+        fake = made.generate(torch.rand(len(real), cell.settings.z_dim) * 2 - 1, labels)
+        for name, loss in (("critic_loss", game.critic_loss), ("generator_loss", game.generator_loss)):
+            found: Any = loss(made.loss(labels), real, fake.detach() if name == "critic_loss" else fake)
+            if not isinstance(found, torch.Tensor) or found.dim() != 0:
+                shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+                raise UserError(f"{cell.contender.label}: {name} is {shape}; a scalar tensor is wanted")
+            if not found.requires_grad:
+                raise UserError(f"{cell.contender.label}: {name} has no gradient; something in it detaches")
 
 
 class Run:
@@ -77,6 +99,7 @@ class Run:
 
     def __init__(self, folder: Path, prepared: Prepared) -> None:
         self.folder, self.plan, self.cells, self.data = folder, prepared.plan, prepared.cells, prepared.data
+        self.provenance = provenance(prepared.plan)
 
     def directory(self, cell: Cell) -> Path:
         return self.folder / "cells" / cell.directory
@@ -84,23 +107,31 @@ class Run:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Raises UserError where the folder is another plan's or another process is at work in it."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / "run.lock").open("a+")
-        except OSError as error:
-            raise UserError(f"cannot use {self.folder} as a run folder: {error.strerror or error}") from None
-        with lock:
+        with self._lock_file() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 lock.seek(0)
                 holder = lock.read().strip() or "unknown"
                 raise UserError(f"{self.folder} is in use by another process ({holder}); wait, or take --out") from None
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {platform.node()}")
-            lock.flush()
+            try:
+                lock.truncate(0)
+                lock.write(f"process {os.getpid()} on {platform.node()}")
+                lock.flush()
+            except OSError as error:
+                raise self._unusable(error) from None
             self._claim()
             yield
+
+    def _lock_file(self) -> IO[str]:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return (self.folder / "run.lock").open("a+")
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def _unusable(self, error: OSError) -> UserError:
+        return UserError(f"cannot use {self.folder} as a run folder: {(error.strerror or str(error)).lower()}")
 
     def _claim(self) -> None:
         path = self.folder / "plan.toml"
@@ -112,13 +143,13 @@ class Run:
                     f"{self.folder} holds a run of another plan ({', '.join(differing)} differ); take --out"
                 )
         commit(path, self.plan.toml().encode())
-        if not (self.folder / "run.json").exists():
-            commit_json(self.folder / "run.json", provenance(self.plan))
+        commit_json(self.folder / "run.json", self.provenance)
         for cell in self.cells:
             described = (cell.model_dump_json(indent=1) + "\n").encode()
             path = self.directory(cell) / "cell.json"
-            if not path.exists() or path.read_bytes() != described:  # its plugins may have moved
+            if not path.is_file() or path.read_bytes() != described:  # its plugins may have moved
                 commit(path, described)
+        self.rows()  # a damaged one is told of before the work begins
         for left in self.folder.rglob(".*.tmp"):  # by a process that was killed while it wrote
             left.unlink(missing_ok=True)
 
@@ -126,28 +157,31 @@ class Run:
 
     def rows(self) -> list[dict[str, Any]]:
         """A row for every planned cell, in plan order; one that has no result yet has the verdict `planned`."""
-        origin = json.loads((self.folder / "run.json").read_text())
-        found = []
-        for cell in self.cells:
-            row = worker.read_row(self.directory(cell)) or {
-                "label": cell.contender.label,
-                "seed": cell.seed,
-                "cell": cell.sha256,
-                "verdict": "planned",
-            }
-            found.append({**row, "provenance": origin})
-        return found
+        return [
+            worker.read_row(self.directory(cell))
+            or {"label": cell.contender.label, "seed": cell.seed, "cell": cell.sha256, "verdict": "planned"}
+            for cell in self.cells
+        ]
 
     def write_rows(self) -> list[dict[str, Any]]:
-        """rows.jsonl, replaced as a whole: an index of the cells' own rows that no kill can tear."""
+        """rows.jsonl, replaced as a whole: an index of the cells' own rows that no kill can tear.
+
+        After the planned cells those that the folder holds besides, of plans of other objectives or seeds. Returns
+        the planned ones.
+        """
         rows = self.rows()
-        lines = [json.dumps(row, allow_nan=False, sort_keys=True) + "\n" for row in rows if row["verdict"] != "planned"]
+        planned = {cell.directory for cell in self.cells}
+        besides = [path for path in sorted((self.folder / "cells").iterdir()) if path.name not in planned]
+        kept = [*rows, *(row for path in besides if (row := worker.read_row(path)) is not None)]
+        lines = [json.dumps(row, allow_nan=False, sort_keys=True) + "\n" for row in kept if row["verdict"] != "planned"]
         commit(self.folder / "rows.jsonl", "".join(lines).encode())
         return rows
 
     def baselines(self) -> dict[str, float]:
         """What a generator has to beat on the same test images, as `train` left it."""
-        known: dict[str, float] = json.loads(self._baselines.read_text())
+        known = read_json(self._baselines)
+        if not all(isinstance(error, float) for error in known.values()):
+            raise UserError(f"{self._baselines} holds other things than figures; delete it and start again")
         return known
 
     @property
@@ -172,7 +206,7 @@ class Run:
                 # Whoever was at work when the process died is suspect: they go on one at a time.
                 jobs = 1
         rows = self.write_rows()
-        require_fair(rows)
+        require_fair(rows, one_recipe=self.plan.recipe == "shared")
         return rows
 
     def _plainest(self) -> Cell:
@@ -184,7 +218,7 @@ class Run:
         if row is not None and (worker.is_final(row) or attempts.get(cell.directory, 0) > 0):
             return True
         if attempts.get(cell.directory, 0) >= ATTEMPTS:
-            worker.fail_cell(self.directory(cell), "its process died (killed, or out of memory)")
+            worker.fail_cell(self.directory(cell), "its process died (killed, or out of memory)", self.provenance)
             return True
         return False
 
@@ -201,11 +235,12 @@ class Run:
                 event = events.get()
                 if event["event"] == "start":
                     attempts[event["cell"]] = attempts.get(event["cell"], 0) + 1
-                tell(event)
+                with suppress(Exception):  # whoever draws the progress must not stop the counting
+                    tell(event)
 
         listener = threading.Thread(target=listen, daemon=True)
         listener.start()
-        arguments = (events, self.plan.threads)
+        arguments = (events, self.plan.threads, self.provenance)
         pool = ProcessPoolExecutor(max(1, min(jobs, len(todo))), context, initializer=_begin, initargs=arguments)
         try:
             pending: set[Future[dict[str, Any] | None]] = set()
@@ -244,12 +279,13 @@ def _ctrl_c_held_back() -> Iterator[None]:
 
 
 _events: Any = None
+_provenance: dict[str, Any] = {}
 
 
-def _begin(events: Any, threads: int) -> None:
+def _begin(events: Any, threads: int, provenance: dict[str, Any]) -> None:
     """In each worker process, first."""
-    global _events
-    _events = events
+    global _events, _provenance
+    _events, _provenance = events, provenance
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the driver decides
     torch.set_num_threads(threads)
     threading.Thread(target=_leave_with_the_driver, daemon=True).start()
@@ -276,20 +312,25 @@ def _work(directory: str) -> dict[str, Any]:
     name = {"label": cell.contender.label, "seed": cell.seed, "cell": cell.directory}
     _events.put({"event": "start", **name})
     try:
-        return worker.train_cell(path, lambda point: _events.put({"event": "point", **name, "point": point}))
+        tell = lambda point: _events.put({"event": "point", **name, "point": point})  # noqa: E731
+        return worker.train_cell(path, tell, _provenance)
     except UserError:
         raise
-    except Exception as error:  # noqa: BLE001 (a plugin's code: the cell fails, the others go on)
-        return worker.fail_cell(path, f"{type(error).__name__}: {' '.join(str(error).split())}"[:500])
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (a plugin may raise anything: the others go on)
+        return worker.fail_cell(path, f"{type(error).__name__}: {' '.join(str(error).split())}"[:500], _provenance)
 
 
-def require_fair(rows: list[dict[str, Any]]) -> None:
-    """Cells of one seed differ in the objective alone: same data, order, z and, labels apart, initial weights."""
+def require_fair(rows: list[dict[str, Any]], one_recipe: bool = True) -> None:
+    """Cells of one seed differ in the objective alone: same data, order, z, machine and, labels apart, initial weights;
+    with one recipe for all also the same optimisation and number of rounds. Raises UserError."""
     first: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
         if "hashes" not in row:
             continue
-        for name, value in row["hashes"].items():
+        shared = {**row["hashes"], "fingerprint": row["fingerprint"]}
+        if one_recipe:
+            shared |= {"recipe": row["recipe"], "rounds": row["rounds"]}
+        for name, value in shared.items():
             # A conditional game has other inputs, so other networks.
             kind = row["conditional"] if name.startswith("initial") else False
             known = first.setdefault((row["seed"], name, kind), {"value": value, "label": row["label"]})

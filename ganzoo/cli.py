@@ -110,7 +110,7 @@ def list_(kind: Annotated[str | None, typer.Argument()] = None, plugin: Plugins 
     from ganzoo.zoo import describe
 
     zoo = _zoo(plugin)
-    entries = zoo.entries(kind.removesuffix("s")) if kind else list(zoo)
+    entries = zoo.entries(kind.removesuffix("s")) if kind is not None else list(zoo)
     if as_json:
         broken = [{"origin": str(b.origin), "reason": b.reason, "traceback": b.traceback} for b in zoo.broken]
         _print_json({"plugins": describe(entries), "broken": broken})
@@ -129,12 +129,15 @@ def show(name: str, plugin: Plugins = None, as_json: Json = False) -> None:
     from ganzoo.zoo import describe
 
     if name == "plan":
-        from ganzoo.config import Plan
+        from ganzoo.config import PLANS, Plan
 
         if as_json:
             _print_json(Plan.model_json_schema())
         else:
+            print("# The defaults, those of the paper where it gives any. Not set: data.path, data.size.\n")
             print(Plan().toml(), end="")
+            print("\n# What `ganzoo bench` lays over them for the digits:\n")
+            print("\n".join(f"# {line}".rstrip() for line in (PLANS / "digits.toml").read_text().splitlines()))
         return
     zoo = _zoo(plugin)
     entries = zoo.named(name)
@@ -164,7 +167,7 @@ def check(
     zoo, entries = _to_check(name, plugin)
     reports = [run_checks(entry, zoo) for entry in entries]
     if as_json:
-        _print_json([report.as_json() for report in reports])
+        _print_json([report.as_dict() for report in reports])
     else:
         print("\n\n".join(report.text() for report in reports))
     raise typer.Exit(0 if all(report.passed for report in reports) else 1)
@@ -244,6 +247,19 @@ def bench(
     raise typer.Exit(0 if all(row["verdict"] == "done" for row in rows) else 1)
 
 
+def _settings(settings: list[str] | None) -> dict[str, Any]:
+    """The `--set KEY=VALUE` of a command line."""
+    from ganzoo.config import value_of
+
+    changes: dict[str, Any] = {}
+    for setting in settings or []:
+        key, equals, value = setting.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set {setting}: expected KEY=VALUE")
+        changes[key.strip()] = value_of(value.strip())
+    return changes
+
+
 def _plan(
     path: Path | None,
     objectives: list[str] | None,
@@ -253,14 +269,9 @@ def _plan(
     settings: list[str] | None,
     plugins: list[Path] | None,
 ) -> "Plan":
-    from ganzoo.config import read_plan, value_of
+    from ganzoo.config import read_plan
 
-    changes: dict[str, Any] = {}
-    for setting in settings or []:
-        key, equals, value = setting.partition("=")
-        if not equals or not key:
-            raise UserError(f"--set {setting}: expected KEY=VALUE")
-        changes[key.strip()] = value_of(value.strip())
+    changes = _settings(settings)
     options = {"objectives": objectives, "data.set": data, "seeds": seeds, "device": device}
     changes |= {key: value for key, value in options.items() if value is not None}
     if plugins:
@@ -273,6 +284,7 @@ def _print_dry_run(prepared: Any, folder: Path, jobs: int, as_json: bool) -> Non
     from ganzoo.statistics import reach, smallest_p
 
     plan, data = prepared.plan, prepared.data
+    contenders = len({cell.contender.label for cell in prepared.cells})
     sizes = [len(part.images) for part in data]
     if as_json:
         _print_json(
@@ -281,6 +293,7 @@ def _print_dry_run(prepared: Any, folder: Path, jobs: int, as_json: bool) -> Non
                 "cells": [cell.model_dump(mode="json") for cell in prepared.cells],
                 "images": dict(zip(data._fields, sizes, strict=True)),
                 "smallest_p": smallest_p(plan.seeds),
+                "reach": reach(plan.seeds, contenders),
             }
         )
         return
@@ -289,7 +302,7 @@ def _print_dry_run(prepared: Any, folder: Path, jobs: int, as_json: bool) -> Non
     print(
         f"{len(prepared.cells)} cells of {plan.epochs} epochs on {data.train.name}"
         f" ({' / '.join(map(str, sizes))} images to train / validate / test), {jobs} at a time, recipe {plan.recipe}\n"
-        f"{reach(plan.seeds)}\n"
+        f"{reach(plan.seeds, contenders)}\n"
         f"would write to {folder}"
     )
 
@@ -313,15 +326,7 @@ def mre(
     path = checkpoint / "checkpoint" if checkpoint.is_dir() else checkpoint
     if split not in ("train", "validation", "test"):
         raise UserError(f"no split '{split}'{did_you_mean(split, ('train', 'validation', 'test'))}")
-    from ganzoo.config import value_of
-
-    changes = {}
-    for setting in settings or []:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise UserError(f"--set {setting}: expected KEY=VALUE")
-        changes[key] = value_of(value)
-    found = measure_checkpoint(path, split, images, last, changes)
+    found = measure_checkpoint(path, split, images, last, _settings(settings))
     if as_json:
         _print_json(found)
         return

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ganzoo.errors import UserError, blamed, did_you_mean
 from ganzoo.game import Need, Objective, Recipe
 from ganzoo.mre import Protocol
-from ganzoo.zoo import Entry, Zoo
+from ganzoo.zoo import Entry, Zoo, source_sha256
 
 LARGEST_PLAN = 64 * 1024
 """Bytes; nobody writes a larger one by hand."""
@@ -37,7 +37,7 @@ class DataPlan(Model):
     set: str = "digits"
     path: str | None = None
     """Folder or file of the set, where it has one."""
-    size: Annotated[int, Ge(1)] | None = None
+    size: Annotated[int, Ge(1), Le(4096)] | None = None
     """Resize the images to size x size pixels."""
     split: tuple[int, int, int] | tuple[float, float, float] = (0.5, 0.25, 0.25)
     """Train, validation, test: fractions or counts   (Qi 2017, sec. 9.5: 50 %, 25 %, 25 %)."""
@@ -77,7 +77,7 @@ class Plan(Model):
     generator: NetworkPlan = NetworkPlan()
     critic: NetworkPlan = NetworkPlan()
     batch_size: Annotated[int, Ge(1)] = 64
-    epochs: Annotated[int, Ge(1)] = 100
+    epochs: Annotated[int, Ge(1), Le(1_000_000)] = 100
     """Passes of the critic over the training images."""
     validate_every: Annotated[int, Ge(1)] = 5
     """Epochs from one validation MRE to the next."""
@@ -87,7 +87,7 @@ class Plan(Model):
     """Images of its own that the self-inversion control inverts, and test images inverted over all labels."""
     validation_mre: Protocol = Protocol()
     test_mre: Protocol = Protocol()
-    threads: Annotated[int, Ge(1)] = 1
+    threads: Annotated[int, Ge(1), Le(256)] = 1
     """CPU threads of one cell; other counts round differently."""
     device: str = "cpu"
     checkpoint_seconds: Annotated[float, Gt(0)] = 30.0
@@ -134,6 +134,8 @@ def read_plan(path: Path | None = None, /, **changes: Any) -> Plan:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} is not a file; a plan is a TOML file")
         if path.stat().st_size > LARGEST_PLAN:
             raise UserError(f"{path} has {path.stat().st_size:,} bytes; a plan has at most {LARGEST_PLAN:,}")
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -159,7 +161,8 @@ def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
     if not first["loc"]:
         return str(first["msg"]).lower()  # text that is not Unicode
-    *folders, last = [str(part) for part in first["loc"]]
+    # pydantic names the branch of a union that it tried last; that is nothing of the user's.
+    *folders, last = [str(part) for part in first["loc"] if not str(part).startswith("tuple[")]
     if first["type"] == "extra_forbidden":
         model: Any = Plan
         for folder in folders:
@@ -212,7 +215,9 @@ def contenders(asked: str, zoo: Zoo, plan: Plan) -> list[Contender]:
     A key is the objective's own hyperparameter, `cost` or `margin`, or a hyperparameter of that cost or margin
     (`cost.scale` where several have one of that name). Raises UserError for every name or value that does not fit.
     """
-    name, _, rest = asked.partition(":")
+    name, colon, rest = asked.partition(":")
+    if colon and not rest:
+        raise UserError(f"'{asked}': expected KEY=VALUE after the colon")
     entry = zoo.find("objective", name)
     grid: dict[str, list[Any]] = {}
     key = ""
@@ -286,6 +291,8 @@ class Cell(Model):
     plan: dict[str, Any]
     """`Plan.settings`."""
     network_sources: dict[str, str]
+    core_sha256: str
+    """Of ganzoo's own files that a result depends on."""
 
     @property
     def sha256(self) -> str:
@@ -310,6 +317,7 @@ def cells(plan: Plan, zoo: Zoo) -> list[Cell]:
     chosen = {c.label: c for text in asked for c in contenders(text, zoo, plan)}
     networks = [zoo.find("generator", plan.generator.name), zoo.find("critic", plan.critic.name)]
     sources = {f"{e.kind}/{e.name}": e.source_sha256 for e in networks}
+    core = core_sha256()
     made = []
     for contender in chosen.values():
         game = contender.game(zoo)
@@ -324,9 +332,17 @@ def cells(plan: Plan, zoo: Zoo) -> list[Cell]:
                     needs=needs,
                     plan=plan.settings,
                     network_sources=sources,
+                    core_sha256=core,
                 )
             )
     return made
+
+
+def core_sha256() -> str:
+    """Of the files of ganzoo that decide the bits of a result: a cell of other code is another cell."""
+    here = Path(__file__).parent
+    names = ("game", "penalty", "randomness", "mre", "baselines", "train", "worker")
+    return source_sha256([*(here / f"{name}.py" for name in names), *(here / "data").glob("*.py")])
 
 
 def default_objectives(zoo: Zoo) -> tuple[str, ...]:

@@ -50,6 +50,21 @@ def commit_json(path: Path, content: Any) -> None:
     commit(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that `commit_json` left at `path`. Raises UserError for anything else, NaN included."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}); delete it and start again") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds no object; delete it and start again")
+    return found
+
+
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)

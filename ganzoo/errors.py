@@ -16,9 +16,9 @@ def blamed(plugin: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise UserError(f"{plugin} fails when it is made: {said}") from error
+        raise UserError(f"{plugin} fails: {said}") from error
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:

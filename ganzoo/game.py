@@ -8,7 +8,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Literal, NamedTuple
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -43,15 +43,15 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
     optimizer: Literal["adam", "rmsprop"] = "adam"
-    critic_rate: Annotated[float, Gt(0)] = 1e-3
-    generator_rate: Annotated[float, Gt(0)] = 1e-3
+    critic_rate: Annotated[float, Gt(0), Le(1e6)] = 1e-3
+    generator_rate: Annotated[float, Gt(0), Le(1e6)] = 1e-3
     beta1: Annotated[float, Ge(0), Lt(1)] = 0.5
     """Adam's first-moment decay; RMSprop does not use it."""
     beta2: Annotated[float, Ge(0), Lt(1)] = 0.999
     """Adam's second-moment decay; RMSprop's smoothing constant is 0.99."""
     critic_steps: Annotated[int, Ge(1)] = 1
     """Critic steps for each generator step."""
-    decay: Annotated[float, Gt(0)] = 0.8
+    decay: Annotated[float, Gt(0), Le(1)] = 0.8
     """Both rates are multiplied by this ..."""
     decay_epochs: Annotated[int, Ge(1)] = 25
     """... every so many epochs."""

@@ -11,7 +11,7 @@ from ganzoo.durable import load_checkpoint
 from ganzoo.errors import UserError, did_you_mean
 from ganzoo.mre import Protocol, self_inversion
 from ganzoo.train import Training
-from ganzoo.worker import read_data
+from ganzoo.worker import read_data, require_planned_code
 from ganzoo.zoo import Zoo
 
 
@@ -40,9 +40,15 @@ def measure_checkpoint(
         first = error.errors()[0]
         raise UserError(f"{first['loc'][0]} = {first['input']!r}: {first['msg'].lower()}") from None
     torch.set_num_threads(plan.threads)
-    training = Training(cell, Zoo.installed(*plan.plugins), read_data(plan.data))
+    zoo = Zoo.installed(*plan.plugins)
+    require_planned_code(cell, zoo)
+    training = Training(cell, zoo, read_data(plan.data))
     generator = training.players.generator
-    generator.load_state_dict(state["generator" if last else "best_generator"])
+    try:
+        rounds = state["round"]
+        generator.load_state_dict(state["generator" if last else "best_generator"])
+    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} lacks a part of the state: {' '.join(str(error).split())}") from None
     images = getattr(training.data, split)
     found = training.error(images, min(n or plan.test_images, len(images.images)), protocol)
     control = self_inversion(
@@ -56,7 +62,7 @@ def measure_checkpoint(
     return {
         "objective": cell.contender.label,
         "seed": cell.seed,
-        "rounds": state["round"],
+        "rounds": rounds,
         "generator": "last epoch" if last else "best on validation",
         "split": split,
         "images": len(found.errors),

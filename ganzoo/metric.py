@@ -12,7 +12,7 @@ except ImportError as error:
 
 
 class MinimumReconstructionError(Metric):
-    """The mean of min_z mean |x - G(z)| over all images seen; lower is better   (Qi 2017, sec. 9.2).
+    """The mean of min_z mean |x - G(z)| over all images seen; lower is better   (Qi 2017, sec. 9.5).
 
     Updates in parts equal one update with all: the n-th image seen has the n-th image's starts. (`forward`
     starts each batch as if it were the first.) The generator is used as it is at each update, and is no part

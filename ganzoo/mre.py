@@ -1,4 +1,4 @@
-"""Minimum Reconstruction Error and its controls: an instrument, so it is calibrated   (Qi 2017, sec. 9.2).
+"""Minimum Reconstruction Error and its controls: an instrument, so it is calibrated   (Qi 2017, sec. 9.5).
 
 MRE(x) = min_z ||x - G(z)||_1, as the mean over pixels and channels of |x - G(z)|, pixels in [-1, 1]: 0 is a
 perfect reconstruction, 2 is black for white. The paper gives neither optimiser nor steps: ours are in
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Annotated, Literal, NamedTuple
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
@@ -42,11 +42,11 @@ class Protocol(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
-    steps: Annotated[int, Ge(1)] = 200
+    steps: Annotated[int, Ge(1), Le(1_000_000)] = 200
     """Adam steps from each start."""
-    rate: Annotated[float, Gt(0)] = 0.3
+    rate: Annotated[float, Gt(0), Le(1e6)] = 0.3
     """Adam's first learning rate, in units of z."""
-    restarts: Annotated[int, Ge(1)] = 4
+    restarts: Annotated[int, Ge(1), Le(10_000)] = 4
     """Starts an image, uniform in [-1, 1]^z_dim; the best one counts."""
     domain: Literal["box", "free"] = "box"
     """`box`: z is clamped to the prior's [-1, 1] after each step; `free`: it may leave."""
@@ -94,7 +94,7 @@ def minimum_reconstruction_error(
     chunk: int = 4096,
     first: int = 0,
 ) -> Reconstruction:
-    """MRE(x) = min_z mean |x - G(z)| of each image, G frozen in eval mode   (Qi 2017, sec. 9.2).
+    """MRE(x) = min_z mean |x - G(z)| of each image, G frozen in eval mode   (Qi 2017, sec. 9.5).
 
     images: (N, C, H, W), float in [-1, 1] or uint8 (x / 127.5 - 1); any device, the generator's does the work.
     labels: (N,) integers in [0, classes) for a conditional G(z, y): each image is sought among its own class.

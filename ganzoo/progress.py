@@ -17,8 +17,9 @@ from ganzoo.statistics import reach
 def following(prepared: Prepared, folder: Path, jobs: int) -> Iterator[Listener]:
     """Bars with the time left on a terminal, one plain line an event elsewhere; on standard error either way."""
     plan = prepared.plan
+    contenders = len({cell.contender.label for cell in prepared.cells})
     print(
-        f"{len(prepared.cells)} cells, {jobs} at a time, in {folder}; {reach(plan.seeds)}",
+        f"{len(prepared.cells)} cells, {jobs} at a time, in {folder}; {reach(plan.seeds, contenders)}",
         file=sys.stderr,
     )
     console = Console(stderr=True)
@@ -45,7 +46,8 @@ def following(prepared: Prepared, folder: Path, jobs: int) -> Iterator[Listener]
                 bars[name] = progress.add_task(name, total=plan.epochs)
             elif event["event"] == "point":
                 epoch = event["point"]["epoch"]
-                progress.update(bars[name], completed=epoch)
+                if name in bars:  # a cell that ends at once can be told of before its points
+                    progress.update(bars[name], completed=epoch)
                 progress.advance(whole, epoch - seen.get(key, 0))
                 seen[key] = epoch
             else:

@@ -224,7 +224,7 @@ class Training:
 
     def _step(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         if loss.dim() != 0:
-            raise UserError(f"{self.cell.contender.label}: a loss has shape {tuple(loss.shape)}; a scalar is wanted")
+            raise TypeError(f"a loss has shape {tuple(loss.shape)}; a scalar is wanted")
         finite = loss.detach().isfinite()
         if self.device.type == "cpu":
             if not finite:
@@ -269,6 +269,7 @@ class Training:
                     self._look()
                 late = time.monotonic() - saved > self.plan.checkpoint_seconds
                 if checkpoint is not None and late:
+                    self._look()
                     save_checkpoint(checkpoint, self.state_dict())
                     saved = time.monotonic()
 
@@ -314,6 +315,7 @@ class Training:
         return {
             "cell": self.cell.model_dump_json(),
             "fingerprint": fingerprint(self.device),
+            "data": [part.sha256 for part in self.data],
             "round": self.round,
             "curve": self.curve,
             "sums": self._sums,
@@ -330,6 +332,14 @@ class Training:
         Raises UserError for a damaged file, another cell's, and one made where numbers round differently.
         """
         state = load_checkpoint(path, self.device)
+        try:
+            self._take_up(state, path)
+        except UserError:
+            raise
+        except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{path} lacks a part of the state: {' '.join(str(error).split())}") from None
+
+    def _take_up(self, state: dict[str, Any], path: Path) -> None:
         if Cell.model_validate_json(state["cell"]).sha256 != self.cell.sha256:
             raise UserError(f"{path} is a checkpoint of another plan; choose another run folder, or delete the file")
         here = fingerprint(self.device)
@@ -339,6 +349,8 @@ class Training:
                     f"{path} was made with {name} {state['fingerprint'].get(name)} and cannot be continued exactly with"
                     f" {value}; choose another run folder"
                 )
+        if state["data"] != [part.sha256 for part in self.data]:
+            raise UserError(f"{path} was trained on other images than are there now; choose another run folder")
         self.round, self.curve, self._sums = state["round"], state["curve"], state["sums"]
         self.players.generator.load_state_dict(state["generator"])
         self.players.critic.load_state_dict(state["critic"])

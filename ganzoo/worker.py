@@ -9,9 +9,10 @@ timing.json     seconds; apart from the row, which is the same bits each time
 
 import hashlib
 import io
-import json
 import math
 import time
+import zipfile
+import zlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganzoo.config import Cell, DataPlan
+from ganzoo.config import Cell, DataPlan, core_sha256
 from ganzoo.data import Splits, load_images, split
-from ganzoo.durable import commit, commit_json
+from ganzoo.durable import commit, commit_json, read_json
 from ganzoo.errors import UserError
 from ganzoo.mre import Reconstruction, over_all_labels, self_inversion
 from ganzoo.randomness import stream
@@ -43,17 +44,30 @@ def is_final(row: dict[str, Any]) -> bool:
 
 
 def read_row(directory: Path) -> dict[str, Any] | None:
+    """The row in a cell's folder; None where there is none yet. Raises UserError for a damaged one."""
     path = directory / "row.json"
     if not path.exists():
         return None
+    row = read_json(path)
+    whole = isinstance(row.get("label"), str) and isinstance(row.get("seed"), int)
+    whole = whole and isinstance(row.get("verdict"), str)
+    if whole and row["verdict"] == "done":
+        whole = all(isinstance(row.get(key), float) for key in ("test_mre", "test_mre_last", "gap", "control_mre"))
+    if not whole:
+        raise UserError(f"{path} is no row of a cell; delete it to have the cell measured again")
+    return row
+
+
+def read_pictures(directory: Path) -> dict[str, np.ndarray]:
+    """pictures.npz: `samples`, `originals`, `reconstructions` (n, C, H, W) uint8, `errors` (N,). UserError if bad."""
+    path = directory / "pictures.npz"
     try:
-        row: Any = json.loads(path.read_text())
-        if not isinstance(row, dict) or not isinstance(row.get("verdict"), str):
-            raise ValueError("it holds no verdict")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); delete it to have the cell measured again") from None
-    found: dict[str, Any] = row
-    return found
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+            return dict(found)
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(
+            f"{path} cannot be read ({' '.join(str(error).split())}); delete row.json beside it: it is made again"
+        ) from None
 
 
 def read_cell(directory: Path) -> Cell:
@@ -74,7 +88,7 @@ def _data(plan_json: str) -> Splits:
 def read_data(plan: DataPlan) -> Splits:
     images = load_images(
         plan.set,
-        path=None if plan.path is None else Path(plan.path).expanduser(),
+        path=None if plan.path is None else Path(plan.path),
         size=plan.size,
         download=plan.download,
         skip_corrupt=plan.skip_corrupt,
@@ -94,18 +108,30 @@ def prepare(directory: Path) -> Training:
     """
     cell = read_cell(directory)
     zoo = _zoo(cell.settings.plugins)
-    for where, planned in {**cell.contender.sources, **cell.network_sources}.items():
-        kind, _, name = where.partition("/")
-        if zoo.find(kind, name).source_sha256 != planned:
-            raise UserError(f"{kind} '{name}' has changed since this run was planned; start the command again")
+    require_planned_code(cell, zoo)
     training = Training(cell, zoo, _data(cell.settings.data.model_dump_json()))
     if (directory / CHECKPOINT).exists():
         training.resume(directory / CHECKPOINT)
     return training
 
 
-def train_cell(directory: Path, tell: Tell = lambda point: None) -> dict[str, Any]:
-    """Train, measure, write `row.json` and return it. Exceptions other than divergence are the caller's to judge."""
+def require_planned_code(cell: Cell, zoo: Zoo) -> None:
+    """Raises UserError where ganzoo or a plugin is no longer what the cell was planned with."""
+    if cell.core_sha256 != core_sha256():
+        raise UserError(f"ganzoo has changed since {cell.contender.label} was planned; start the command again")
+    for where, planned in {**cell.contender.sources, **cell.network_sources}.items():
+        kind, _, name = where.partition("/")
+        if zoo.find(kind, name).source_sha256 != planned:
+            raise UserError(f"{kind} '{name}' has changed since this run was planned; start the command again")
+
+
+def train_cell(
+    directory: Path, tell: Tell = lambda point: None, provenance: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Train, measure, write `row.json` and return it. Exceptions other than divergence are the caller's to judge.
+
+    `provenance` (versions, commit, device, command) is kept in the row.
+    """
     row = read_row(directory)
     if row is not None and is_final(row):
         return row
@@ -119,15 +145,16 @@ def train_cell(directory: Path, tell: Tell = lambda point: None) -> dict[str, An
         trained = time.monotonic()
         row = {**_described(training), "verdict": str(diverged)}
     finished = time.monotonic()
+    row["provenance"] = provenance
     commit_json(directory / "timing.json", {"training_s": trained - started, "measuring_s": finished - trained})
     commit_json(directory / "row.json", row)
     return row
 
 
-def fail_cell(directory: Path, why: str) -> dict[str, Any]:
+def fail_cell(directory: Path, why: str, provenance: dict[str, Any] | None = None) -> dict[str, Any]:
     """The row of a cell that could not be finished."""
     cell = read_cell(directory)
-    row = {**_identity(cell), "verdict": f"failed: {why}"}
+    row = {**_identity(cell), "verdict": f"failed: {why}", "provenance": provenance}
     commit_json(directory / "row.json", row)
     return row
 
@@ -193,17 +220,19 @@ def _measured(training: Training, directory: Path) -> dict[str, Any]:
         classes=players.classes,
     )
     any_label = None
+    few = min(plan.control_images, len(best.errors))
     if players.classes:
         any_label = over_all_labels(
             players.generator,
-            data.test.images[: plan.control_images],
+            data.test.images[:few],
             z_dim=plan.z_dim,
             classes=players.classes,
             protocol=plan.test_mre,
             seed=training.cell.seed,
-        ).mean
+        )
     _keep_pictures(directory, training, best, last)
     players.generator.load_state_dict(last_state)
+    varied = last_fifth(curve)
     measured = {
         "test_mre": best.mean,
         "test_mre_last": last.mean,
@@ -213,14 +242,15 @@ def _measured(training: Training, directory: Path) -> dict[str, Any]:
         "train_mre": train.mean,
         "gap": best.mean - train.mean,
         "control_mre": control.mean,
-        "test_mre_any_label": any_label,
-        "any_label_images": min(plan.control_images, len(data.test.images)) if players.classes else None,
+        "test_mre_any_label": None if any_label is None else any_label.mean,
+        "test_mre_own_label": None if any_label is None else float(best.errors[:few].double().mean()),
+        "label_images": None if any_label is None else few,
         "test_images": len(best.errors),
         "last_gain": best.last_gain,
         "restart_spread": best.restart_spread,
         "trace": best.trace,
-        "last_fifth": last_fifth(curve),
-        "settled": last_fifth(curve) < SETTLED,
+        "last_fifth": varied,
+        "settled": varied is not None and varied < SETTLED,
         "mre": plan.test_mre.id,
         "validation_mre_protocol": plan.validation_mre.id,
     }
@@ -230,14 +260,14 @@ def _measured(training: Training, directory: Path) -> dict[str, Any]:
     return {"verdict": "done", **measured}
 
 
-def last_fifth(curve: list[dict[str, Any]]) -> float:
+def last_fifth(curve: list[dict[str, Any]]) -> float | None:
     """By how much the validation MRE varies over the last 20 % of the epochs, as a share of its last value.
 
-    From the last point at or before 80 % of the epochs: a sparse curve is not settled for want of points.
+    From the last point at or before 80 % of the epochs; None where fewer than 3 points can speak of it.
     """
     start = max(point["epoch"] for point in curve if point["epoch"] <= 0.8 * curve[-1]["epoch"])
     values = [float(point["validation_mre"]) for point in curve if point["epoch"] >= start]
-    return (max(values) - min(values)) / values[-1]
+    return (max(values) - min(values)) / values[-1] if len(values) >= 3 else None
 
 
 def _keep_pictures(directory: Path, training: Training, best: Reconstruction, last: Reconstruction) -> None:

@@ -189,7 +189,7 @@ BAD = """
 
     @ganzoo.cost
     def raises(a):
-        if BROKEN.exists():
+        if BROKEN.exists() and len(a) > 4:  # not when it is tried out
             raise RuntimeError("a slip [/b]\\nin <the> plugin")
         return a
 

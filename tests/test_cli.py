@@ -127,11 +127,48 @@ def test_dry_run_says_what_it_would_do_and_writes_nothing(ganzoo: Command, tiny_
     assert said.status == 0
     assert "gls-gan:slope=0.5  x 5 seeds" in said.out
     assert "15 cells of 2 epochs on digits (64 / 16 / 16 images" in said.out
-    assert "no p below 0.0625" in said.out
+    assert "5 paired seeds, 2 differences: no Holm-corrected p below 0.125" in said.out
     found = json.loads(ganzoo("bench", "--dry-run", "-o", "dcgan", *tiny_arguments, "--json").out)
     assert [cell["contender"]["label"] for cell in found["cells"]] == ["dcgan"]
     assert found["images"] == {"train": 64, "validation": 16, "test": 16}
     assert os.listdir() == []
+
+
+@pytest.mark.parametrize("leave", ["raise SystemExit(0)", "exit()", 'raise RuntimeError("no")'])
+def test_a_plugin_that_leaves_is_neither_a_pass_nor_a_success(
+    leave: str, ganzoo: Command, plugin: Callable[..., Path], tiny_arguments: list[str]
+) -> None:
+    mine = plugin(f"""
+    @ganzoo.cost
+    def leaves(a):
+        {leave}
+    """)
+    assert ganzoo("check", str(mine)).status == 1
+    said = ganzoo("bench", "-o", "gls-gan:cost=leaves", "-p", str(mine), *tiny_arguments, "--out", "run")
+    assert (said.status, said.err.count("\n")) == (2, 1)
+    assert said.err.startswith("ganzoo: gls-gan:cost=leaves fails: ")
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("name", ["row.json", "pictures.npz", "../../baselines.json"])
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"verdict": "done"}', bytes(range(256))])
+def test_a_damaged_file_of_a_run_is_named_and_nothing_else_happens(
+    name: str, content: bytes, ganzoo: Command, tiny_arguments: list[str]
+) -> None:
+    arguments = ["bench", "-o", "dcgan", *tiny_arguments, "--out", "run"]
+    assert ganzoo(*arguments).status == 0
+    (cell,) = Path("run/cells").iterdir()
+    (cell / name).write_bytes(content)
+    said = ganzoo(*arguments)
+    assert said.status == 2
+    assert Path(name).name in said.err.splitlines()[-1]
+    assert "delete" in said.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("device", ["meta", "mps", "xpu", "cuda:99", "cpu:x"])
+def test_a_device_that_ganzoo_cannot_use_is_refused(device: str, ganzoo: Command, tiny_arguments: list[str]) -> None:
+    said = ganzoo("bench", "-o", "dcgan", *tiny_arguments, "--device", device, "--dry-run")
+    assert (said.status, said.err.count("\n")) == (2, 1)
 
 
 def test_a_strangers_cost_appears_in_the_default_comparison(ganzoo: Command, plugin: Callable[..., Path]) -> None:
@@ -149,7 +186,9 @@ def test_bench_runs_ranks_draws_and_resumes(
     mine = plugin("""
     @ganzoo.cost
     def mine(a):
-        raise RuntimeError("a slip")
+        if len(a) > 4:  # not when it is tried out
+            raise RuntimeError("a slip")
+        return a
     """)
     arguments = ["bench", "-o", "wgan", "-o", "gls-gan:cost=mine", "-p", str(mine), *tiny_arguments, "--jobs", "2"]
     said = ganzoo(*arguments, "--out", "run", "--json")

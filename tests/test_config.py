@@ -179,7 +179,7 @@ def test_each_slip_in_a_plan_is_one_line_that_names_file_and_key(text: str, matc
 def test_a_plan_that_is_not_there_not_text_or_too_large_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no plan at .*absent.toml: no such file"):
         read_plan(tmp_path / "absent.toml")
-    with pytest.raises(UserError, match=r"no plan at .*: is a directory"):
+    with pytest.raises(UserError, match=r"is not a file; a plan is a TOML file"):
         read_plan(tmp_path)
     path = tmp_path / "plan.toml"
     path.write_bytes(b"cost = '\xff\xfe'")

@@ -650,7 +650,9 @@ def test_celeba_is_cut_to_its_central_178_and_brought_to_64(tmp_path: Path, monk
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "cifar10", "svhn", "celeba"])
 def test_an_absent_set_says_where_it_looked_and_what_to_do(name: str, tmp_path: Path) -> None:
-    with refuses(f"{name} is not in {tmp_path / 'x'}; download it with `--download`, or give", "path=..."):
+    with refuses(
+        f"{name} is not in {tmp_path / 'x'}; download it with `--set data.download=true`, or give", "path=..."
+    ):
         load_images(name, path=tmp_path / "x")
     assert not (tmp_path / "x").exists()
 

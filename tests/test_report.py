@@ -12,7 +12,7 @@ import pytest
 from ganzoo.bench import Run
 from ganzoo.report.figures import draw
 from ganzoo.report.ranking import rank, table
-from ganzoo.statistics import bootstrap_interval, smallest_p
+from ganzoo.statistics import interval_of_mean, smallest_p
 
 HOSTILE = ["<script>alert(1)</script>", "[/b][red]x", r"$\frac{1$", "esc\x1b[2Jape", "line\nbreak", "_hidden", "雪"]
 BASELINES = {"training mean": 0.4, "pca-3": 0.2, "untrained generator": 0.9}
@@ -29,6 +29,8 @@ def row(label: str, seed: int, test_mre: float, **changes: Any) -> dict[str, Any
         "gap": 0.002,
         "control_mre": 0.001,
         "test_mre_any_label": None,
+        "test_mre_own_label": None,
+        "label_images": None,
         "settled": True,
         "mre": "mre1-test",
         "test_images": 8,
@@ -58,7 +60,7 @@ def test_the_lowest_error_leads_and_every_contender_is_there() -> None:
     assert [s.label for s in ranking.standings] == ["best", "good", "half", "fails"]
     best, good, half, fails = ranking.standings
     assert best.test_mre == pytest.approx(0.06)
-    assert best.interval == bootstrap_interval([0.05, 0.06, 0.07])
+    assert best.interval == pytest.approx(interval_of_mean([0.05, 0.06, 0.07]))
     assert best.difference is None
     assert good.difference is not None
     assert good.difference.mean == pytest.approx(0.05)
@@ -71,7 +73,7 @@ def test_the_lowest_error_leads_and_every_contender_is_there() -> None:
     assert line_of(text, "fails").startswith("- ")
     assert "3 x failed: no reason" in line_of(text, "fails")
     assert "2 done, diverged@17" in line_of(text, "half")
-    assert "3 seeds cannot go below p = 0.25" in " ".join(text.split())
+    assert "3 paired seeds, 3 differences: no Holm-corrected p below 0.75" in " ".join(text.split())
     for name, error in BASELINES.items():
         assert f"({name})" in text
         assert f"{error:.4f}" in text
@@ -107,19 +109,26 @@ def test_more_seeds_are_ranked_over_seeds(finished: Run) -> None:
     ranking = rank(finished.rows(), finished.baselines(), finished.folder / "cells")
     assert not ranking.over_images
     text = " ".join(table(ranking).split())
-    assert "2 seeds cannot go below p = 0.5" in text
+    assert "2 paired seeds, 1 difference: no Holm-corrected p below 0.5" in text
     assert ranking.standings[0].test_mre == min(
         np.mean([r["test_mre"] for r in finished.rows() if r["label"] == label]) for label in ("dcgan", "gls-gan")
     )
 
 
 def test_an_unsettled_or_conditional_contender_is_marked() -> None:
-    rows = [row("free", 0, 0.1, settled=False), row("classes", 0, 0.2, test_mre_any_label=0.123)]
+    labels = {"test_mre_any_label": 0.123, "test_mre_own_label": 0.131, "label_images": 5}
+    rows = [row("free", 0, 0.1, settled=False), row("classes", 0, 0.2, **labels)]
     text = " ".join(table(rank(rows, {})).split())
     assert "1 done, 1 not settled" in text
     assert "still varied by 5 % or more" in text
     assert "classes is trained on labels" in text
-    assert "over all labels: 0.1230" in text
+    assert "On the first 5 test images: own label 0.1310, best of all labels 0.1230" in text
+
+
+def test_who_diverges_at_two_seeds_does_not_lead_by_its_lucky_one() -> None:
+    steady = [row("steady", seed, error) for seed, error in enumerate((0.2, 0.1, 0.2))]
+    lucky = [bad("lucky", 0, "diverged@3"), row("lucky", 1, 0.12), bad("lucky", 2, "diverged@5")]
+    assert [s.label for s in rank([*lucky, *steady], {}).standings] == ["steady", "lucky"]
 
 
 @pytest.mark.parametrize("name", HOSTILE)

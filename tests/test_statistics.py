@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ganzoo.statistics import bootstrap_interval, differences_to, holm, sign_flip_p, smallest_p
+from ganzoo.statistics import differences_to, holm, interval_of_mean, reach, sign_flip_p, smallest_p
 
 
 def enumerated_p(differences: list[float]) -> float:
@@ -70,20 +70,30 @@ def test_holm_keeps_the_order_and_lies_between_p_and_bonferroni(p: list[float]) 
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12))
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=14))
 def test_the_interval_holds_the_mean_and_is_always_the_same(values: list[float]) -> None:
-    interval = bootstrap_interval(values)
+    interval = interval_of_mean(values)
     assert interval is not None
     slack = 1e-9 * max(map(abs, values))
-    assert min(values) - slack <= interval.low <= interval.high <= max(values) + slack
-    # Of two values the extreme resamples are the values themselves; the mean is never outside.
     assert interval.low - slack <= np.mean(values) <= interval.high + slack
-    assert bootstrap_interval(values) == interval
+    assert interval_of_mean(values) == interval
+
+
+def test_95_percent_of_the_intervals_over_three_seeds_hold_the_truth() -> None:
+    draws = np.random.default_rng(0).normal(7, 2, (2000, 3))
+    held = [interval.low <= 7 <= interval.high for draw in draws if (interval := interval_of_mean(list(draw)))]
+    assert np.mean(held) == pytest.approx(0.95, abs=0.015)
+
+
+def test_what_seeds_can_reach_counts_every_difference() -> None:
+    assert "no Holm-corrected p below 1 can be reached; 8 seeds can go below 0.05" in reach(3, contenders=6)
+    assert reach(8, contenders=6).endswith("5 differences: no Holm-corrected p below 0.03906 can be reached")
+    assert "no test" in reach(1, contenders=6)
 
 
 def test_the_interval_is_that_of_theory_for_a_large_normal_sample() -> None:
     values = np.random.default_rng(1).normal(5, 2, 400)
-    interval = bootstrap_interval(list(values))
+    interval = interval_of_mean(list(values))
     assert interval is not None
     half = 1.96 * values.std() / math.sqrt(len(values))
     assert interval.low == pytest.approx(values.mean() - half, abs=0.02)
@@ -91,8 +101,8 @@ def test_the_interval_is_that_of_theory_for_a_large_normal_sample() -> None:
 
 
 def test_one_value_has_no_interval() -> None:
-    assert bootstrap_interval([1.0]) is None
-    assert bootstrap_interval([]) is None
+    assert interval_of_mean([1.0]) is None
+    assert interval_of_mean([]) is None
 
 
 def test_differences_are_paired_by_seed_and_only_over_common_ones() -> None:

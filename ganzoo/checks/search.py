@@ -131,7 +131,7 @@ def attempt(law: "Law", subject: "Subject", settings: dict[str, Any], *inputs: A
         if isinstance(said, Refuted) and settings:
             said.counterexample = {"hyperparameters": plain(settings)} | said.counterexample
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         told = " ".join(str(error).split())[:300]
         raise Refuted(
             f"raised {type(error).__name__}: {told}", hyperparameters=settings, error=type(error).__name__

@@ -66,7 +66,11 @@ def _found(root: Path) -> list[Path]:
             path = Path(here, name)
             if name.startswith(".") or path.suffix.lower() not in ENDINGS:
                 continue
-            if path.is_symlink() and not path.resolve().is_relative_to(real_root):
+            try:
+                inside = not path.is_symlink() or path.resolve().is_relative_to(real_root)
+            except (OSError, RuntimeError) as error:  # a link to itself
+                raise UserError(f"{path} cannot be followed ({' '.join(str(error).split())})") from None
+            if not inside:
                 raise UserError(f"{path} is a link out of {root}: put the image itself there")
             if path.exists() and not path.is_file():
                 raise UserError(f"{path} is not an ordinary file")  # opening a pipe would wait for ever

@@ -57,8 +57,12 @@ def _given(name: str, path: Path | None) -> Path:
     kind = "folder of images" if name == "folder" else ".npz file"
     if path is None:
         raise UserError(f"{name} needs a path: give the {kind} with path=...")
-    path = Path(path).expanduser()
-    if not path.exists():
+    try:
+        path = Path(path).expanduser()
+        there = path.exists()
+    except (OSError, RuntimeError) as error:  # a name too long, a user that does not exist
+        raise UserError(f"no {kind} at {str(path)[:200]}: {getattr(error, 'strerror', None) or error}") from None
+    if not there:
         raise UserError(f"no {kind} at {path.absolute()}")
     if path.is_dir() != (name == "folder"):
         raise UserError(f"{path} is a {'folder' if path.is_dir() else 'file'}; {name} needs a {kind}")

@@ -42,10 +42,23 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
                 raise UserError(f"{path} is a single array (.npy); save it as .npz under the name 'images'")
             if "images" not in loaded:
                 raise UserError(f"{path} has no array 'images'; it has: {', '.join(loaded.files) or 'none'}")
-            return {name: loaded[name] for name in ("images", "labels") if name in loaded}
+            arrays = {name: loaded[name] for name in ("images", "labels") if name in loaded}
+            for name, array in arrays.items():
+                if not isinstance(array, np.ndarray):
+                    raise UserError(f"{path}: {name} is not an array; save it with numpy.savez")
+            return arrays
     except UserError:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
+    except (  # the last two: an encrypted member, an unknown compression
+        OSError,
+        ValueError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+        MemoryError,
+        RuntimeError,
+        NotImplementedError,
+    ) as error:
         raise UserError(f"{path} cannot be read as an .npz file ({' '.join(str(error).split())})") from error
 
 

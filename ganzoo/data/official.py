@@ -81,9 +81,9 @@ def _part(name: str, official: Official, arguments: Mapping[str, Any], root: Pat
         if (root / official.sign).exists():
             raise UserError(
                 f"{name} in {root} is incomplete or damaged ({cause}); "
-                f"remove {root / official.sign} and download it again with `--download`"
+                f"remove {root / official.sign} and download it again with `--set data.download=true`"
             ) from error
         raise UserError(
-            f"{name} is not in {root}; download it with `--download`, "
+            f"{name} is not in {root}; download it with `--set data.download=true`, "
             f"or give the folder that holds its {official.sign} with path=..."
         ) from error

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
 from ganzoo.durable import commit
+from ganzoo.worker import read_pictures
 
 
 def draw(rows: list[dict[str, Any]], baselines: dict[str, float], folder: Path) -> list[Path]:
@@ -21,8 +22,7 @@ def draw(rows: list[dict[str, Any]], baselines: dict[str, float], folder: Path) 
     for row in rows:
         if row["verdict"] == "done" and row["label"] not in pictures:
             directory = next((folder / "cells").glob(f"*-{row['cell'][:8]}"))
-            with np.load(directory / "pictures.npz") as found:
-                pictures[row["label"]] = dict(found)
+            pictures[row["label"]] = read_pictures(directory)
     if pictures:
         drawn.append(_save(samples(pictures), folder / "samples.png"))
         drawn.append(_save(reconstructions(pictures), folder / "reconstructions.png"))

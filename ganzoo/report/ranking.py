@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ganzoo.statistics import Difference, Interval, bootstrap_interval, differences_to, smallest_p
+from ganzoo.statistics import FEW, Difference, Interval, differences_to, interval_of_mean, reach, smallest_p
+from ganzoo.worker import read_pictures
 
 
 class Standing(NamedTuple):
@@ -28,6 +29,10 @@ class Standing(NamedTuple):
     control: float | None
     """What the optimiser leaves of images that the generator made itself."""
     any_label: float | None
+    """Of a conditional game, z and label both sought, on the first `label_images` test images ..."""
+    own_label: float | None
+    """... and on the same ones under their own labels."""
+    label_images: int | None
     settled: int
     """Finished seeds whose validation curve has settled."""
     difference: Difference | None
@@ -76,7 +81,8 @@ def rank(rows: list[dict[str, Any]], baselines: dict[str, float], cells_folder: 
     figures = {label: {r["seed"]: r["test_mre"] for r in done} for label, done in finished.items() if done}
     means = {label: float(np.mean(list(values.values()))) for label, values in figures.items()}
     seeds = len({row["seed"] for row in rows})
-    order = sorted(figures, key=lambda label: means[label])
+    # Whoever finished more seeds comes first: a mean over the lucky ones would flatter who diverges.
+    order = sorted(figures, key=lambda label: (-len(figures[label]), means[label]))
     leader = order[0] if order else None
     over_images = seeds == 1 and cells_folder is not None
     samples = figures
@@ -95,11 +101,13 @@ def rank(rows: list[dict[str, Any]], baselines: dict[str, float], cells_folder: 
                 label=label,
                 verdicts=tuple(row["verdict"] for row in rows if row["label"] == label),
                 test_mre=means.get(label),
-                interval=bootstrap_interval(list(samples[label].values())) if label in samples else None,
+                interval=interval_of_mean(list(samples[label].values())) if label in samples else None,
                 test_mre_last=_mean(done, "test_mre_last"),
                 gap=_mean(done, "gap"),
                 control=_mean(done, "control_mre"),
                 any_label=_mean(done, "test_mre_any_label"),
+                own_label=_mean(done, "test_mre_own_label"),
+                label_images=done[0]["label_images"] if done else None,
                 settled=sum(row["settled"] for row in done),
                 difference=differences.get(label),
             )
@@ -115,8 +123,7 @@ def _mean(rows: list[dict[str, Any]], key: str) -> float | None:
 
 def _image_errors(cells_folder: Path, row: dict[str, Any]) -> dict[int, float]:
     directory = next(cells_folder.glob(f"*-{row['cell'][:8]}"))
-    with np.load(directory / "pictures.npz") as pictures:
-        return {i: float(error) for i, error in enumerate(pictures["errors"])}
+    return {i: float(error) for i, error in enumerate(read_pictures(directory)["errors"])}
 
 
 def table(ranking: Ranking) -> str:
@@ -180,18 +187,24 @@ def notes(ranking: Ranking) -> list[str]:
             "One seed: the intervals are over test images and say nothing about another training; no test is made."
         )
     else:
+        method = "Student's t" if ranking.seeds < FEW else "bootstrap"
         said.append(
-            f"Intervals: bootstrap over {ranking.seeds} seeds. p: exact sign-flip test of the paired seeds,"
-            f" Holm-corrected; {ranking.seeds} seeds cannot go below p = {smallest_p(ranking.seeds):.4g}."
+            f"Intervals: {method} over {ranking.seeds} seeds. p: exact sign-flip test of the paired seeds,"
+            f" Holm-corrected; {reach(ranking.seeds, len(ranking.standings))}. The leader is chosen by these same"
+            " figures, so differences to it lean its way."
         )
     for s in ranking.standings:
         if s.any_label is not None:
             said.append(
                 f"{s.label} is trained on labels, its networks take the class, and each image is sought under its own"
-                f" label; over all labels: {s.any_label:.4f} (fewer images, see rows)."
+                f" label. On the first {s.label_images} test images: own label {s.own_label:.4f}, best of all labels"
+                f" {s.any_label:.4f}."
             )
     if any(s.done > s.settled for s in ranking.standings):
-        said.append("not settled: over the last 20 % of the epochs the validation MRE still varied by 5 % or more.")
+        said.append(
+            "not settled: over the last 20 % of the epochs the validation MRE still varied by 5 % or more, or was"
+            " measured fewer than 3 times."
+        )
     return [_shown(line) for line in said]
 
 

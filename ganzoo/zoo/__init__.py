@@ -11,6 +11,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, distributions
 from pathlib import Path
@@ -32,10 +33,11 @@ from ganzoo.zoo.entry import (
     describe,
     read_entry,
     said,
+    source_sha256,
     specname,
 )
 
-__all__ = ["SPECIFICATION", "Bound", "Broken", "Entry", "Hyperparameter", "Origin", "Zoo", "describe"]
+__all__ = ["SPECIFICATION", "Bound", "Broken", "Entry", "Hyperparameter", "Origin", "Zoo", "describe", "source_sha256"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,11 @@ class Zoo:
         zoo = cls()
         zoo.add_installed()
         for path in map(Path, paths):
-            if path.is_dir():
+            try:
+                folder = path.is_dir()
+            except OSError as error:
+                raise UserError(f"no plugin at {str(path)[:200]}: {error.strerror}") from None
+            if folder:
                 zoo.add_folder(path)
             else:
                 zoo.add_file(path)
@@ -101,7 +107,8 @@ class Zoo:
                 self._refuse(origin, f"entry point '{point.name}' is also announced by {', '.join(rivals)}")
                 continue
             try:
-                module = point.load()
+                with redirect_stdout(sys.stderr):  # what a plugin prints must not end up in somebody's JSON
+                    module = point.load()
             except BaseException as error:
                 if isinstance(error, KeyboardInterrupt):
                     raise
@@ -139,7 +146,8 @@ class Zoo:
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
-            spec.loader.exec_module(module)
+            with redirect_stdout(sys.stderr):
+                spec.loader.exec_module(module)
         except BaseException as error:
             sys.modules.pop(name, None)
             if isinstance(error, KeyboardInterrupt):

@@ -78,8 +78,9 @@ class Entry:
 
     @cached_property
     def source_sha256(self) -> str:
-        """Of the file that defines it: a row names the code that made it."""
-        return hashlib.sha256(Path(self.code.co_filename).read_bytes()).hexdigest()
+        """Of the file that defines it and, within a package, of the files beside it: the code that made a row."""
+        path = Path(self.code.co_filename)
+        return source_sha256(path.parent.glob("*.py") if (path.parent / "__init__.py").exists() else [path])
 
     @cached_property
     def _model(self) -> type[BaseModel]:
@@ -138,6 +139,14 @@ class Entry:
             return self.function(**{name: named[name] for name in self.inputs}, **values)
 
         return bound
+
+
+def source_sha256(paths: Iterable[Path]) -> str:
+    """Of the names and contents of these files, in the order of their names."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def read_entry(function: Callable[..., Any], origin: Origin) -> Entry:
