@@ -8,6 +8,7 @@ come again.
 """
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
@@ -59,7 +60,7 @@ def main() -> int:
             print("the GPU's tests fail: no figures are made with it", file=sys.stderr)
             return tested or 1
     bench = [python, "-c", "from ganzoo.cli import main; main()", "bench", "benchmarks/cifar10-paper.toml"]
-    changes = [f"data.path={options.data.resolve()}", "checkpoint_seconds=10", *options.set]
+    changes = [f"data.path={os.path.relpath(options.data.resolve(), ROOT)}", "checkpoint_seconds=10", *options.set]
     done = run_until(
         [*bench, "--device", options.device, "--out", str(RUN), *(x for c in changes for x in ("--set", c))], deadline
     )
