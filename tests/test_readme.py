@@ -1,6 +1,7 @@
 """The README is run as it is written."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from ganzoo.cli import main
 from ganzoo.config import default_objectives
 from ganzoo.zoo import Zoo
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 COST = next(block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "@ganzoo.cost" in block)
 
 
@@ -38,9 +40,10 @@ def test_each_bench_command_of_the_readme_parses(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my-plan.toml").write_text("epochs = 2\n", encoding="utf-8")
+    shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
     monkeypatch.setattr("sys.argv", [*line.split(), "--dry-run"])
     with pytest.raises(SystemExit) as ended:
         main()
     said = capsys.readouterr()
-    needs = ("mnist", "photos", "CUDA")  # what a bare machine has not, it is told in one line
+    needs = ("mnist", "photos", "CUDA", "cifar10.npz")  # what a bare machine has not, it is told in one line
     assert ended.value.code == 0 or (ended.value.code == 2 and any(word in said.err for word in needs)), said.err

@@ -85,7 +85,7 @@ class Zoo:
     def add_installed(self) -> None:
         announced: dict[tuple[str, str, str], tuple[Origin, EntryPoint]] = {}
         for distribution in distributions():
-            name = _normal(distribution.metadata["Name"] or "a distribution without a name")
+            name = _normal(_metadata(distribution, "Name") or "a distribution without a name")
             try:
                 entry_points = [point for point in distribution.entry_points if point.group == PROJECT]
             except Exception as error:  # noqa: BLE001 (importlib.metadata promises no type for a corrupt file)
@@ -307,4 +307,9 @@ def _normal(distribution: str) -> str:
 
 
 def _version(distribution: Distribution) -> str:
-    return distribution.metadata["Version"] or "(no version)"
+    return _metadata(distribution, "Version") or "(no version)"
+
+
+def _metadata(distribution: Distribution, key: str) -> str | None:
+    # Asked first: from Python 3.12 on it warns of a key that is not there.
+    return distribution.metadata[key] if key in distribution.metadata else None
