@@ -311,5 +311,5 @@ def _version(distribution: Distribution) -> str:
 
 
 def _metadata(distribution: Distribution, key: str) -> str | None:
-    # Asked first: from Python 3.12 on it warns of a key that is not there.
-    return distribution.metadata[key] if key in distribution.metadata else None
+    # From Python 3.12 on `metadata[key]` warns of a key that is not there.
+    return distribution.metadata[key] if key in distribution.metadata else None  # noqa: SIM401 (no `get` in its type)
