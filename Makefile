@@ -26,8 +26,8 @@ types: $(STAMP)
 # The environment: made when missing, renewed when pyproject.toml changes.
 $(STAMP): pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --upgrade pip
-	$(VENV)/bin/python -m pip install -e '.[dev]'
+	@echo "installing into $(VENV): torch, torchvision and the rest, about 5 GB, a few minutes ..."
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $(STAMP)
 
 # Remove the environment and the caches; runs/ stays.
