@@ -1,6 +1,7 @@
 """The command: parses, calls, prints. Nothing heavy is imported before it is needed."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,6 +37,7 @@ def main() -> None:
     slip: type[typer.BadParameter] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
     try:
         status = app(standalone_mode=False)
+        sys.stdout.flush()  # a reader that left early is met here, not while Python exits
     except UserError as error:
         _end(str(error), 2)
     except slip as error:
@@ -43,7 +45,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         _end("interrupted; the same command resumes where this one stopped", 130)
     except BrokenPipeError:
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     if status == 130:  # how typer returns a KeyboardInterrupt
         _end("interrupted; the same command resumes where this one stopped", 130)

@@ -352,9 +352,11 @@ def test_the_installed_command_ends_the_same_way(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_leaves_early_gets_no_traceback(unbuffered: str, tmp_path: Path) -> None:
     program = f"{sys.executable} -c 'from ganzoo.cli import main; main()' show plan --json | true"
-    done = subprocess.run(program, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(program, shell=True, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.stderr == ""
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-MAIN = "from ganzoo.cli import main; main()"
+# A shell without job control starts what is in the background deaf to Ctrl-C; a user's terminal does not.
+MAIN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from ganzoo.cli import main; main()"
 PLAN = """
 objectives = ["gls-gan", "cls-gan"]
 seeds = 2
