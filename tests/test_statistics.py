@@ -85,6 +85,16 @@ def test_95_percent_of_the_intervals_over_three_seeds_hold_the_truth() -> None:
     assert np.mean(held) == pytest.approx(0.95, abs=0.015)
 
 
+def test_the_percentile_bootstrap_of_three_values_is_their_range_which_holds_the_truth_3_times_in_4() -> None:
+    draws = np.random.default_rng(0).normal(7, 2, (4000, 3))
+    resamples = np.array(list(itertools.product(range(3), repeat=3)))  # all 27: what the bootstrap approaches
+    means = draws[:, resamples].mean(axis=2)
+    low, high = np.percentile(means, [2.5, 97.5], axis=1, method="inverted_cdf")
+    assert np.allclose(low, draws.min(axis=1))
+    assert np.allclose(high, draws.max(axis=1))
+    assert np.mean((low <= 7) & (high >= 7)) == pytest.approx(0.75, abs=0.02)
+
+
 def test_what_seeds_can_reach_counts_every_difference() -> None:
     assert "no Holm-corrected p below 1 can be reached; 8 seeds can go below 0.05" in reach(3, contenders=6)
     assert reach(8, contenders=6).endswith("5 differences: no Holm-corrected p below 0.03906 can be reached")
