@@ -37,6 +37,8 @@ from ganzoo.randomness import seeded
 from ganzoo.train import players
 from ganzoo.zoo import Zoo
 
+CODE = ("ganzoo", "plugins", "benchmarks/ganzoo_paper")
+"""What a row may come from, in a checkout."""
 ATTEMPTS = 2
 """How often a cell is started whose process dies."""
 
@@ -99,7 +101,7 @@ class Run:
 
     def __init__(self, folder: Path, prepared: Prepared) -> None:
         self.folder, self.plan, self.cells, self.data = folder, prepared.plan, prepared.cells, prepared.data
-        self.provenance = provenance(prepared.plan)
+        self.provenance = provenance(prepared.plan.device)
 
     def directory(self, cell: Cell) -> Path:
         return self.folder / "cells" / cell.directory
@@ -341,10 +343,10 @@ def require_fair(rows: list[dict[str, Any]], one_recipe: bool = True) -> None:
                 )
 
 
-def provenance(plan: Plan) -> dict[str, Any]:
+def provenance(device_name: str) -> dict[str, Any]:
     """Where a row comes from: versions, commit, device, command."""
     names = ("ganzoo", "torch", "torchvision", "numpy", "scipy", "scikit-learn")
-    device = torch.device(plan.device)
+    device = torch.device(device_name)
     return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in names}},
         "commit": commit_id(),
@@ -356,11 +358,11 @@ def provenance(plan: Plan) -> dict[str, Any]:
 
 def commit_id() -> str | None:
     """Of the checkout that this package runs from, `+` where it has uncommitted changes; None outside a checkout."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parents[1]
     try:
         said = [
             subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=10).stdout
-            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no", "."])
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no", *CODE])
         ]
     except (OSError, subprocess.SubprocessError):
         return None

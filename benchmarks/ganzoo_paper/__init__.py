@@ -1,0 +1,15 @@
+"""The figures, tables and theorems of Qi 2017 (arXiv 1701.06264), each made anew by `ganzoo paper NAME`.
+
+One module an item, named after it.
+"""
+
+from importlib import import_module
+
+from ganzoo.paper import Item
+
+NAMES: tuple[str, ...] = ()
+
+
+def items() -> dict[str, Item]:
+    """Name -> item, in the paper's order."""
+    return {name: import_module(f"ganzoo_paper.{name.replace('-', '_')}").ITEM for name in NAMES}

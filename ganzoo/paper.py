@@ -1,0 +1,143 @@
+"""The items of a paper (figures, tables, theorems), announced by the entry-point group `ganzoo.paper`.
+
+Each announces a function that returns its items by name. An item is listed, and made into a folder.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from ganzoo.bench import provenance, usable_cores
+from ganzoo.durable import commit, commit_json
+from ganzoo.errors import UserError, did_you_mean
+
+SIZES = ("small", "paper")
+RUNS = Path("runs/paper")
+BARE = ("synthetic", "digits")
+"""Data that every machine has."""
+
+
+class Options(NamedTuple):
+    """What one run of an item is asked for."""
+
+    folder: Path
+    """Where rows and figures go; it exists. `table.txt` and `item.json` are written there by `make`."""
+    size: str = "small"
+    """`small`: two CPU cores, minutes, data that a bare machine has. `paper`: the paper's own size, for a GPU."""
+    data: str = "synthetic"
+    """One of the item's `data`."""
+    path: str | None = None
+    """The folder or file of the data set, where it has one."""
+    device: str = "cpu"
+    """`cpu`, `cuda`, `cuda:1`."""
+    jobs: int = 1
+    """Processes at a time."""
+
+
+class Item(NamedTuple):
+    """A figure, a table or a theorem."""
+
+    shows: str
+    """One line."""
+    small: str
+    """How long the small size takes on two CPU cores: `20 s`, `4 min`."""
+    paper: str
+    """How long the paper's size takes on one GPU, and whether that was measured."""
+    run: Callable[[Options], str]
+    """Writes `rows.jsonl` and its PNGs into the folder and returns the text of `table.txt`, which is also printed: a
+    table, and what came out against the paper's claim."""
+    data: Sequence[str] = ("synthetic",)
+    """The data sets it runs on; the first is the default of the small size."""
+    paper_data: str | None = None
+    """The default of the paper's size; None: as in the small size."""
+
+
+def items() -> dict[str, Item]:
+    """Name -> item, of every installed distribution that announces some."""
+    return {name: item for point in entry_points(group="ganzoo.paper") for name, item in point.load()().items()}
+
+
+def described(name: str, item: Item) -> dict[str, Any]:
+    """What there is to know of an item before it is run, and whether it was."""
+    needs = "" if item.data[0] in BARE else f"--path FOLDER of {item.data[0]}"
+    done = (RUNS / name / "item.json").exists()
+    return {
+        "item": name,
+        "shows": item.shows,
+        "command": f"ganzoo paper {name}",
+        "data": list(item.data),
+        "small": item.small,
+        "paper": item.paper,
+        "state": f"done: {RUNS / name}" if done else f"needs {needs}" if needs else "ready",
+    }
+
+
+def listing(found: Sequence[Mapping[str, Any]]) -> str:
+    """One block an item: what it shows, its command and data, how long it takes, whether it was made."""
+    lines = ["The paper's items. --size small (the default) is for two CPU cores, --size paper for a GPU.", ""]
+    for item in found:
+        lines += [
+            f"{item['item']:<16}{item['shows']}",
+            f"{'':<16}{item['command']}   (data: {', '.join(item['data'])})   [{item['state']}]",
+            f"{'':<16}small: {item['small']}; paper: {item['paper']}",
+        ]
+    return "\n".join(lines)
+
+
+def make(
+    name: str,
+    known: Mapping[str, Item],
+    *,
+    size: str = "small",
+    data: str | None = None,
+    path: str | None = None,
+    device: str | None = None,
+    out: Path | None = None,
+    jobs: int | None = None,
+) -> dict[str, Any]:
+    """Run one item into its folder (rows.jsonl, figures, table.txt, item.json: how they came about); what it made.
+
+    Raises UserError for an unknown item, size, data set or device, before anything is written.
+    """
+    if name not in known:
+        raise UserError(f"the paper has no '{name}'{did_you_mean(name, known)}")
+    if size not in SIZES:
+        raise UserError(f"no size '{size}'{did_you_mean(size, SIZES)}")
+    item = known[name]
+    chosen = data or (item.paper_data if size == "paper" and item.paper_data else item.data[0])
+    if chosen not in item.data:
+        raise UserError(f"{name} does not run on '{chosen}'{did_you_mean(chosen, item.data)}")
+    where = device or ("cuda" if size == "paper" else "cpu")
+    if where.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"{name} at size {size} wants {where}, but torch sees no CUDA device here; take --device cpu")
+    folder = out or RUNS / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot use {folder}: {(error.strerror or str(error)).lower()}") from None
+    options = Options(folder, size, chosen, path, where, jobs or (usable_cores() if where == "cpu" else 1))
+    came_from = provenance(where)
+    started = time.monotonic()
+    text = item.run(options)
+    commit(folder / "table.txt", text.encode())
+    made = {
+        "item": name,
+        "shows": item.shows,
+        "options": {**options._asdict(), "folder": None},
+        "seconds": round(time.monotonic() - started, 1),
+        "provenance": came_from,
+    }
+    commit_json(folder / "item.json", made)
+    files = [str(path) for path in sorted(folder.iterdir()) if path.is_file() and path.suffix in (".png", ".jsonl")]
+    return {**made, "folder": str(folder), "text": text, "files": files}
+
+
+def write_rows(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """rows.jsonl: a JSON object a line. ValueError for NaN, which is not JSON."""
+    lines = [json.dumps(row, allow_nan=False, sort_keys=True) + "\n" for row in rows]
+    commit(folder / "rows.jsonl", "".join(lines).encode())
