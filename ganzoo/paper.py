@@ -112,7 +112,7 @@ def make(
     chosen = data or (item.paper_data if size == "paper" and item.paper_data else item.data[0])
     if chosen not in item.data:
         raise UserError(f"{name} does not run on '{chosen}'{did_you_mean(chosen, item.data)}")
-    where = device or ("cuda" if size == "paper" else "cpu")
+    where = device or ("cuda" if size == "paper" and chosen != "synthetic" else "cpu")
     if where.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"{name} at size {size} wants {where}, but torch sees no CUDA device here; take --device cpu")
     folder = out or RUNS / name
