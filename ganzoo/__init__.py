@@ -11,27 +11,30 @@ from ganzoo.errors import UserError, did_you_mean
 from ganzoo.hooks import cost, critic, generator, margin, objective
 
 if TYPE_CHECKING:
-    from ganzoo.game import Cost, Critic, GameLoss, Margin, Need, Objective, Recipe, class_loss, expected_loss
+    from ganzoo.features import Networks
+    from ganzoo.game import Cost, Critic, GameLoss, Margin, Need, Objective, Recipe, expected_loss
+    from ganzoo.heads import BoundCritic, class_loss, matched, matching_features
     from ganzoo.mre import minimum_reconstruction_error
-    from ganzoo.penalty import Penalty, penalized, small_gradient, unit_gradient
+    from ganzoo.penalty import Penalty, penalized, small_gradient, small_theta_gradient, unit_gradient
     from ganzoo.zoo import Zoo
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "ganzoo.game": (
-        "Cost", "Critic", "GameLoss", "Margin", "Need", "Objective", "Recipe", "class_loss", "expected_loss",
-    ),
+    "ganzoo.heads": ("BoundCritic", "class_loss", "matched", "matching_features"),
+    "ganzoo.features": ("Networks",),
+    "ganzoo.game": ("Cost", "Critic", "GameLoss", "Margin", "Need", "Objective", "Recipe", "expected_loss"),
     "ganzoo.mre": ("minimum_reconstruction_error",),
-    "ganzoo.penalty": ("Penalty", "penalized", "small_gradient", "unit_gradient"),
+    "ganzoo.penalty": ("Penalty", "penalized", "small_gradient", "small_theta_gradient", "unit_gradient"),
     "ganzoo.zoo": ("Zoo",),
 }  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Cost", "Critic", "GameLoss", "Margin", "Need", "Objective", "Penalty", "Recipe", "UserError", "Zoo",
-    "class_loss", "cost", "critic", "expected_loss", "generator", "margin", "minimum_reconstruction_error",
-    "objective", "penalized", "small_gradient", "unit_gradient",
+    "BoundCritic", "Cost", "Critic", "GameLoss", "Margin", "Need", "Networks", "Objective", "Penalty", "Recipe",
+    "UserError", "Zoo", "class_loss", "cost", "critic", "expected_loss", "generator", "margin", "matched",
+    "matching_features", "minimum_reconstruction_error", "objective", "penalized", "small_gradient",
+    "small_theta_gradient", "unit_gradient",
 ]  # fmt: skip
 
 

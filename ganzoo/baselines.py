@@ -1,9 +1,13 @@
-"""What a generator has to beat: reconstructions that need none, at the same z_dim in the unit of MRE."""
+"""What a comparison has to beat: reconstructions without a generator, classes without a network."""
+
+import itertools
+from collections.abc import Iterable
 
 import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
+from ganzoo.data import ImageSet, draw_labels
 from ganzoo.errors import UserError
 from ganzoo.mre import scaled
 
@@ -33,6 +37,31 @@ def baselines(train: Tensor, test: Tensor, z_dim: int) -> dict[str, float]:
         f"pca-{components}": _distance(x, _pca(known, x, components)),
         "nearest training image": _nearest(known, x),
     }
+
+
+def classifying_baselines(
+    train: ImageSet, test: ImageSet, per_class: int | None, seeds: Iterable[int], folds: int | None = None
+) -> dict[str, float]:
+    """The share of images given their right class, the mean over the labelled subsets of the seeds, by
+
+    `largest class`: the commonest class of the labelled images, whatever x is;
+    `nearest labelled image`: the class of the labelled image with the least mean |x - x'|.
+
+    Of the test images; with `folds` of each fold of the labelled ones in turn, and the test images are not looked at.
+    """
+    found: dict[str, list[float]] = {"largest class": [], "nearest labelled image": []}
+    differ = per_class is not None or folds is not None
+    for seed, fold in itertools.product(seeds if differ else [0], range(folds or 1)):
+        known, _, held_out, _ = draw_labels(train, per_class, seed=seed, folds=folds, fold=fold)
+        asked = test if held_out is None else held_out
+        assert known.labels is not None
+        assert asked.labels is not None
+        x, images = scaled(asked.images).flatten(1), scaled(known.images).flatten(1)
+        nearest = torch.cat([torch.cdist(part, images, p=1).argmin(1) for part in torch.split(x, 256)])
+        guesses = {"largest class": known.labels.mode().values, "nearest labelled image": known.labels[nearest]}
+        for name, guess in guesses.items():
+            found[name].append(float((guess == asked.labels).double().mean()))
+    return {name: sum(values) / len(values) for name, values in found.items()}
 
 
 def _distance(x: Tensor, reconstruction: Tensor) -> float:

@@ -27,14 +27,16 @@ from typing import IO, Any, NamedTuple
 import torch
 
 from ganzoo import worker
-from ganzoo.baselines import baselines
+from ganzoo.baselines import baselines, classifying_baselines
+from ganzoo.classify import pooled_layers
 from ganzoo.config import Cell, Plan, cells, read_plan
 from ganzoo.data import Batches, Splits, scaled
 from ganzoo.durable import commit, commit_json, read_json
 from ganzoo.errors import UserError, blamed
+from ganzoo.features import Networks
 from ganzoo.game import Need
 from ganzoo.randomness import seeded
-from ganzoo.train import players
+from ganzoo.train import batches_of, labelling_of, players
 from ganzoo.zoo import Zoo
 
 CODE = ("ganzoo", "plugins", "benchmarks/ganzoo_paper")
@@ -43,7 +45,7 @@ ATTEMPTS = 2
 """How often a cell is started whose process dies."""
 
 Listener = Callable[[dict[str, Any]], None]
-"""Receives events: {"event": "start" | "point" | "row", "label", "seed", ...}."""
+"""Receives events: {"event": "start" | "point" | "row", "label", "seed", "fold", ...}."""
 
 
 class Prepared(NamedTuple):
@@ -76,24 +78,41 @@ def prepare(plan: Plan, zoo: Zoo) -> Prepared:
                 " critic steps; raise epochs or lower batch_size"
             )
         try_out(cell, zoo, data)
+    if plan.measure == "accuracy" and (data.train.labels is None or len(data.train.classes) < 2):
+        raise UserError(
+            f"measure = accuracy needs images of at least 2 classes; {data.train.name} has"
+            f" {len(data.train.classes) or 'no labels'}"
+        )
+    for cell in {(cell.seed, cell.fold, cell.needs): cell for cell in made}.values():
+        batches_of(cell, data, labelling_of(cell, data), torch.device("cpu"))
     return Prepared(plan, made, data)
 
 
 def try_out(cell: Cell, zoo: Zoo, data: Splits) -> None:
     """Both losses once on four images. Raises UserError for networks, data and objective that do not go together."""
     made = players(cell, zoo, data)
-    game = cell.contender.game(zoo)
+    game = cell.contender.game(zoo, Networks(data.train, steps=1))
     real = scaled(data.train.images[:4])
     labels = data.train.labels[:4] if made.classes and data.train.labels is not None else None
+    losses = {"critic_loss": game.critic_loss, "generator_loss": game.generator_loss}
+    if (Need.UNLABELED in game.needs) != (game.unlabeled_loss is not None):
+        raise UserError(f"{cell.contender.label}: Need.UNLABELED and an unlabeled_loss go together; it has one of them")
+    if game.unlabeled_loss is not None:
+        losses["unlabeled_loss"] = game.unlabeled_loss
+        if Need.LABELS not in game.needs:
+            raise UserError(f"{cell.contender.label}: unlabeled_loss is of min_l L(x, l), so Need.LABELS goes with it")
     with blamed(cell.contender.label), seeded("try out", cell.seed):
         fake = made.generate(torch.rand(len(real), cell.settings.z_dim) * 2 - 1, labels)
-        for name, loss in (("critic_loss", game.critic_loss), ("generator_loss", game.generator_loss)):
-            found: Any = loss(made.loss(labels), real, fake.detach() if name == "critic_loss" else fake)
+        for name, loss in losses.items():
+            critic = made.unlabeled_loss() if name == "unlabeled_loss" else made.loss(labels)
+            found: Any = loss(critic, real, fake if name == "generator_loss" else fake.detach())
             if not isinstance(found, torch.Tensor) or found.dim() != 0:
                 shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
                 raise UserError(f"{cell.contender.label}: {name} is {shape}; a scalar tensor is wanted")
-            if not found.requires_grad:
+            if not found.requires_grad and not (name == "generator_loss" and Need.ALONE in game.needs):
                 raise UserError(f"{cell.contender.label}: {name} has no gradient; something in it detaches")
+    if cell.settings.measure == "accuracy" and not made.classes:
+        pooled_layers(made.critic, data.train.first(1), torch.device("cpu"))
 
 
 class Run:
@@ -138,12 +157,15 @@ class Run:
     def _claim(self) -> None:
         path = self.folder / "plan.toml"
         if path.exists():
-            other = read_plan(path).identity
+            known = read_plan(path)
+            other = known.identity
             differing = [key for key, value in self.plan.identity.items() if other[key] != value]
             if differing:
                 raise UserError(
                     f"{self.folder} holds a run of another plan ({', '.join(differing)} differ); take --out"
                 )
+            if self.plan.measure == "accuracy" and known.seed_range != self.plan.seed_range:
+                self._baselines.unlink(missing_ok=True)  # a mean over the labelled subsets of those seeds
         commit(path, self.plan.toml().encode())
         commit_json(self.folder / "run.json", self.provenance)
         for cell in self.cells:
@@ -161,7 +183,13 @@ class Run:
         """A row for every planned cell, in plan order; one that has no result yet has the verdict `planned`."""
         return [
             worker.read_row(self.directory(cell))
-            or {"label": cell.contender.label, "seed": cell.seed, "cell": cell.sha256, "verdict": "planned"}
+            or {
+                "label": cell.contender.label,
+                "seed": cell.seed,
+                "fold": cell.fold,
+                "cell": cell.sha256,
+                "verdict": "planned",
+            }
             for cell in self.cells
         ]
 
@@ -248,9 +276,8 @@ class Run:
             pending: set[Future[dict[str, Any] | None]] = set()
             with _ctrl_c_held_back():
                 if not self._baselines.exists():
-                    pending.add(
-                        pool.submit(_measure_baselines, str(self.folder), str(self.directory(self._plainest())))
-                    )
+                    plainest, seeds = str(self.directory(self._plainest())), list(self.plan.seed_range)
+                    pending.add(pool.submit(_measure_baselines, str(self.folder), plainest, seeds))
                 pending |= {pool.submit(_work, str(self.directory(cell))) for cell in todo}
             while pending:
                 finished, pending = wait(pending, return_when=FIRST_COMPLETED)
@@ -258,7 +285,8 @@ class Run:
                     row = future.result()
                     if row is not None:
                         self.write_rows()
-                        tell({"event": "row", "label": row["label"], "seed": row["seed"], "row": row})
+                        name = {key: row[key] for key in ("label", "seed", "fold")}
+                        tell({"event": "row", **name, "row": row})
             pool.shutdown()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -300,18 +328,22 @@ def _leave_with_the_driver() -> None:
         os._exit(1)
 
 
-def _measure_baselines(folder: str, directory: str) -> None:
+def _measure_baselines(folder: str, directory: str, seeds: list[int]) -> None:
     plan = worker.read_cell(Path(directory)).settings
     data = worker.read_data(plan.data)
-    found = baselines(data.train.images, data.test.images[: plan.test_images], plan.z_dim)
-    found["untrained generator"] = worker.untrained_mre(Path(directory))
+    if plan.measure == "mre":
+        found = baselines(data.train.images, data.test.images[: plan.test_images], plan.z_dim)
+        found["untrained generator"] = worker.untrained_mre(Path(directory))
+    else:
+        labels, test = plan.labels, data.test.first(plan.test_images)
+        found = classifying_baselines(data.train, test, labels.per_class, seeds, labels.folds)
     commit_json(Path(folder) / "baselines.json", found)
 
 
 def _work(directory: str) -> dict[str, Any]:
     path = Path(directory)
     cell = worker.read_cell(path)
-    name = {"label": cell.contender.label, "seed": cell.seed, "cell": cell.directory}
+    name = {"label": cell.contender.label, "seed": cell.seed, "fold": cell.fold, "cell": cell.directory}
     _events.put({"event": "start", **name})
     try:
         tell = lambda point: _events.put({"event": "point", **name, "point": point})  # noqa: E731
@@ -330,12 +362,12 @@ def require_fair(rows: list[dict[str, Any]], one_recipe: bool = True) -> None:
         if "hashes" not in row:
             continue
         shared = {**row["hashes"], "fingerprint": row["fingerprint"]}
-        if one_recipe:
+        if one_recipe and not row["recipe_changes"]:
             shared |= {"recipe": row["recipe"], "rounds": row["rounds"]}
         for name, value in shared.items():
             # A conditional game has other inputs, so other networks.
             kind = row["conditional"] if name.startswith("initial") else False
-            known = first.setdefault((row["seed"], name, kind), {"value": value, "label": row["label"]})
+            known = first.setdefault((row["seed"], row["fold"], name, kind), {"value": value, "label": row["label"]})
             if known["value"] != value:
                 raise UserError(
                     f"unfair: {name} of {row['label']} and {known['label']} differ at seed {row['seed']};"

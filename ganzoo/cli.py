@@ -215,8 +215,8 @@ def bench(
     from ganzoo import bench as benching
     from ganzoo.durable import commit, commit_json
     from ganzoo.progress import following
+    from ganzoo.report import reported
     from ganzoo.report.figures import draw
-    from ganzoo.report.ranking import rank, table
 
     chosen = _plan(plan, objective, data, seeds, device, settings, plugin)
     zoo = _zoo([Path(path) for path in chosen.plugins])
@@ -231,13 +231,12 @@ def bench(
     with run.held():
         with following(prepared, folder, at_once) as tell:
             rows = run.train(at_once, tell)
-        ranking = rank(rows, run.baselines(), folder / "cells")
-        text = table(ranking)
+        text, summary = reported(chosen, rows, run.baselines(), folder)
         commit(folder / "table.txt", text.encode())
-        commit_json(folder / "summary.json", ranking.as_json())
+        commit_json(folder / "summary.json", summary)
         figures = draw(rows, run.baselines(), folder)
     if as_json:
-        _print_json({"folder": str(folder), **ranking.as_json()})
+        _print_json({"folder": str(folder), **summary})
     else:
         print(text)
         print(f"rows      {folder / 'rows.jsonl'}")
@@ -245,7 +244,8 @@ def bench(
             print(f"figure    {figure}")
     for row in rows:
         if row["verdict"] != "done":
-            print(f"{row['label']} seed {row['seed']}: {row['verdict']}", file=sys.stderr)
+            fold = "" if row["fold"] is None else f" fold {row['fold']}"
+            print(f"{row['label']} seed {row['seed']}{fold}: {row['verdict']}", file=sys.stderr)
     raise typer.Exit(0 if all(row["verdict"] == "done" for row in rows) else 1)
 
 
@@ -300,7 +300,8 @@ def _print_dry_run(prepared: Any, folder: Path, jobs: int, as_json: bool) -> Non
         )
         return
     for label in dict.fromkeys(cell.contender.label for cell in prepared.cells):
-        print(f"  {label}  x {plan.seeds} seeds")
+        folds = "" if plan.labels.folds is None else f" x {plan.labels.folds} folds"
+        print(f"  {label}  x {plan.seeds} seeds{folds}")
     print(
         f"{len(prepared.cells)} cells of {plan.epochs} epochs on {data.train.name}"
         f" ({' / '.join(map(str, sizes))} images to train / validate / test), {jobs} at a time, recipe {plan.recipe}\n"

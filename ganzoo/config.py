@@ -8,17 +8,23 @@ import hashlib
 import itertools
 import json
 import tomllib
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tomli_w
 from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ganzoo.errors import UserError, blamed, did_you_mean
-from ganzoo.game import Need, Objective, Recipe
+from ganzoo.game import Margin, Need, Objective, Recipe
+from ganzoo.heads import matched
 from ganzoo.mre import Protocol
+from ganzoo.penalty import penalized, small_theta_gradient
 from ganzoo.zoo import Entry, Zoo, source_sha256
+
+if TYPE_CHECKING:
+    from ganzoo.features import Networks
 
 LARGEST_PLAN = 64 * 1024
 """Bytes; nobody writes a larger one by hand."""
@@ -47,6 +53,15 @@ class DataPlan(Model):
     skip_corrupt: bool = False
 
 
+class LabelPlan(Model):
+    """Which training images keep their labels, drawn anew for each seed   (Qi 2017, sec. 9.4)."""
+
+    per_class: Annotated[int, Ge(1)] | None = None
+    """Labelled images of each class; the others are unlabelled. None: all are labelled."""
+    folds: Annotated[int, Ge(2), Le(100)] | None = None
+    """Cross-validation: so many cells a seed, each trained without one fold of the labelled images, which validates."""
+
+
 class NetworkPlan(Model):
     """A network by name; every further key is one of its hyperparameters."""
 
@@ -65,6 +80,8 @@ class Plan(Model):
     objectives: tuple[str, ...] = ()
     """`NAME` or `NAME:key=v1,v2,key=v` (a grid); none: every objective that is installed."""
     seeds: Annotated[int, Ge(1), Le(1000)] = 3
+    first_seed: Annotated[int, Ge(0), Le(1_000_000)] = 0
+    """Seeds count from here: what was chosen with some seeds is judged with others."""
     recipe: Literal["shared", "native"] = "shared"
     """One recipe for all, so that only the objective changes; or each objective's own."""
     shared: Recipe = Recipe()
@@ -72,6 +89,9 @@ class Plan(Model):
     """For objectives that take a cost and do not name one."""
     margin: str = "lp"
     data: DataPlan = DataPlan()
+    measure: Literal["mre", "accuracy"] = "mre"
+    """What is compared: the reconstruction of test images, or their classification   (Qi 2017, sec. 9.5, 9.4)."""
+    labels: LabelPlan = LabelPlan()
     z_dim: Annotated[int, Ge(1)] = 100
     """z ~ Unif[-1, 1]^z_dim   (Qi 2017, sec. 9.2)."""
     generator: NetworkPlan = NetworkPlan()
@@ -98,9 +118,13 @@ class Plan(Model):
         return tomli_w.dumps(self.model_dump(exclude_none=True, mode="json"))
 
     @property
+    def seed_range(self) -> range:
+        return range(self.first_seed, self.first_seed + self.seeds)
+
+    @property
     def settings(self) -> dict[str, Any]:
         """All but what merely adds cells."""
-        return self.model_dump(mode="json", exclude={"objectives", "seeds"})
+        return self.model_dump(mode="json", exclude={"objectives", "seeds", "first_seed"})
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -194,26 +218,48 @@ class Contender(Model):
     cost_hyperparameters: dict[str, Any]
     margin: str | None
     margin_hyperparameters: dict[str, Any]
+    recipe_changes: dict[str, Any] = {}
+    """What of the recipe is this contender's own."""
+    theta_penalty: Annotated[float, Ge(0), Le(1e6)] = 0.0
+    """Weight of penalty (II), 1/2 E ||grad_theta L(x)||^2, added to S   (Qi 2017, sec. 5.2)."""
+    feature_matching: Annotated[float, Ge(0), Le(1e6)] = 0.0
+    """Weight of ||E f(x) - E f(G(z))||^2, f the critic's features, added to T   (Salimans et al. 2016)."""
     sources: dict[str, str]
     """`kind/name` -> sha256 of the file that defines it."""
 
-    def game(self, zoo: Zoo) -> Objective:
-        """The objective, bound. Raises UserError where the plugin itself fails."""
+    def game(self, zoo: Zoo, networks: "Networks | None" = None) -> Objective:
+        """The objective, bound; `networks` serves a margin that wants one. UserError where the plugin itself fails."""
         cost = zoo.cost(self.cost, **self.cost_hyperparameters) if self.cost else _unused
-        margin = zoo.margin(self.margin, **self.margin_hyperparameters) if self.margin else _unused
+        margin = self.bound_margin(zoo, networks) if self.margin else _unused
         with blamed(f"objective '{self.objective}'"):
-            return zoo.objective(self.objective, cost, margin, **self.hyperparameters)
+            game = zoo.objective(self.objective, cost, margin, **self.hyperparameters)
+        return matched(penalized(game, small_theta_gradient, self.theta_penalty), self.feature_matching)
+
+    def bound_margin(self, zoo: Zoo, networks: "Networks | None") -> Margin:
+        """The margin as the objective sees it: (real, fake) -> (N,)."""
+        assert self.margin is not None
+        margin: Any = zoo.margin(self.margin, **self.margin_hyperparameters)
+        return partial(margin, networks=networks) if self.wants_networks(zoo) else margin
+
+    def wants_networks(self, zoo: Zoo) -> bool:
+        """Whether the margin compares feature maps."""
+        return self.margin is not None and "networks" in zoo.find("margin", self.margin).inputs
 
 
 def _unused(*_: Any) -> Any:
     raise AssertionError("an objective used what it did not declare")
 
 
+ADDED = ("theta_penalty", "feature_matching")
+"""What any objective can be given on top of its own hyperparameters."""
+
+
 def contenders(asked: str, zoo: Zoo, plan: Plan) -> list[Contender]:
     """`gls-gan:slope=0,0.01,cost=elu` -> one contender for each combination of the grid.
 
-    A key is the objective's own hyperparameter, `cost` or `margin`, or a hyperparameter of that cost or margin
-    (`cost.scale` where several have one of that name). Raises UserError for every name or value that does not fit.
+    A key is the objective's own hyperparameter, `cost` or `margin`, a hyperparameter of that cost or margin
+    (`cost.scale` where several have one of that name), `theta_penalty`, `feature_matching`, or a key of the
+    recipe (`critic_steps`). Raises UserError for every name or value that does not fit.
     """
     name, colon, rest = asked.partition(":")
     if colon and not rest:
@@ -251,6 +297,9 @@ def _contender(entry: Entry, given: dict[str, Any], zoo: Zoo, plan: Plan) -> Con
             raise UserError(f"objective '{entry.name}' takes no {kind}; {', '.join(able) or 'no objective'} does")
     takers = {"objective": entry, **parts}
     values: dict[str, dict[str, Any]] = {place: {} for place in takers}
+    known = {name for taker in takers.values() for name in taker.hyperparameters}
+    added = {key: given.pop(key) for key in ADDED if key in given and key not in known}
+    recipe = {key: given.pop(key) for key in Recipe.model_fields if key in given and key not in known}
     for key, value in given.items():
         place, _, bare = key.rpartition(".")
         places = [place] if place else [p for p, taker in takers.items() if key in taker.hyperparameters]
@@ -261,12 +310,23 @@ def _contender(entry: Entry, given: dict[str, Any], zoo: Zoo, plan: Plan) -> Con
         if not places or places[0] not in takers:
             there_are = [name for taker in takers.values() for name in taker.hyperparameters]
             raise UserError(
-                f"objective '{entry.name}' has no hyperparameter '{key}'{did_you_mean(key, [*there_are, *parts])}"
+                f"objective '{entry.name}' has no hyperparameter '{key}'"
+                f"{did_you_mean(key, [*there_are, *parts, *ADDED, *Recipe.model_fields])}"
             )
         values[places[0]][bare] = value
     cost, margin = parts.get("cost"), parts.get("margin")
+    for key, value in added.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 <= value <= 1e6:
+            raise UserError(f"'{entry.name}': {key} = {value!r} is outside its domain (float, >= 0, <= 1e6)")
+    try:
+        Recipe(**recipe)
+    except ValidationError as error:
+        raise UserError(f"'{entry.name}': {_one_line(error)}") from None
     return Contender(
         label=f"{entry.name}:{label}" if label else entry.name,
+        recipe_changes=recipe,
+        **{key: float(value) for key, value in added.items()},
         objective=entry.name,
         hyperparameters=entry.validate(**values["objective"]),
         cost=cost.name if cost else None,
@@ -286,6 +346,8 @@ class Cell(Model):
 
     contender: Contender
     seed: int
+    fold: int | None = None
+    """The fold of the labelled images that is held out; None without cross-validation."""
     recipe: Recipe
     needs: tuple[Need, ...]
     plan: dict[str, Any]
@@ -304,7 +366,8 @@ class Cell(Model):
     def directory(self) -> str:
         """A safe name for the cell's folder, which tells people what it holds."""
         label = "".join(c if c.isalnum() or c in ".-" else "_" for c in self.contender.label.lower())[:40]
-        return f"{label}-seed{self.seed}-{self.sha256[:8]}"
+        fold = "" if self.fold is None else f"-fold{self.fold}"
+        return f"{label}-seed{self.seed}{fold}-{self.sha256[:8]}"
 
     @property
     def settings(self) -> Plan:
@@ -312,8 +375,12 @@ class Cell(Model):
 
 
 def cells(plan: Plan, zoo: Zoo) -> list[Cell]:
-    """Every training of the plan, seeds innermost. Raises UserError for anything in it that cannot be played."""
-    asked = plan.objectives or default_objectives(zoo)
+    """Every training of the plan, seeds and folds innermost. UserError for anything in it that cannot be played."""
+    if plan.labels.folds is not None and plan.measure == "mre":
+        raise UserError(
+            f"labels.folds = {plan.labels.folds} holds out labelled images to classify; take it with measure = accuracy"
+        )
+    asked = plan.objectives or default_objectives(zoo, plan)
     chosen = {c.label: c for text in asked for c in contenders(text, zoo, plan)}
     networks = [zoo.find("generator", plan.generator.name), zoo.find("critic", plan.critic.name)]
     sources = {f"{e.kind}/{e.name}": e.source_sha256 for e in networks}
@@ -322,12 +389,17 @@ def cells(plan: Plan, zoo: Zoo) -> list[Cell]:
     for contender in chosen.values():
         game = contender.game(zoo)
         recipe = plan.shared if plan.recipe == "shared" else game.recipe
+        recipe = recipe.model_copy(update=contender.recipe_changes)
         needs = tuple(sorted(game.needs))
-        for seed in range(plan.seeds):
+        if (why := _senseless(contender, game, plan)) is not None:
+            raise UserError(why)
+        folds = [None] if plan.labels.folds is None else range(plan.labels.folds)
+        for seed, fold in itertools.product(plan.seed_range, folds):
             made.append(
                 Cell(
                     contender=contender,
                     seed=seed,
+                    fold=fold,
                     recipe=recipe,
                     needs=needs,
                     plan=plan.settings,
@@ -338,19 +410,43 @@ def cells(plan: Plan, zoo: Zoo) -> list[Cell]:
     return made
 
 
+def _senseless(contender: Contender, game: Objective, plan: Plan) -> str | None:
+    """Why the plan's measure or labels leave the objective without what it lives on; None if they do not."""
+    if Need.ALONE in game.needs and plan.measure == "mre":
+        return (
+            f"{contender.label} trains no generator, so it reconstructs nothing; compare it with --set measure=accuracy"
+        )
+    if Need.ALONE in game.needs and contender.feature_matching:
+        return f"{contender.label} trains no generator, whose features could be matched; leave out feature_matching"
+    if Need.UNLABELED in game.needs and plan.labels.per_class is None:
+        return (
+            f"{contender.label} needs unlabelled images, and all are labelled; say how many of each class keep their"
+            " label: --set labels.per_class=10"
+        )
+    return None
+
+
 def core_sha256() -> str:
     """Of the files of ganzoo that decide the bits of a result: a cell of other code is another cell."""
     here = Path(__file__).parent
-    names = ("game", "penalty", "randomness", "mre", "baselines", "train", "worker")
+    names = (
+        "game", "heads", "penalty", "randomness", "features", "mre", "classify", "lipschitz", "collapse", "baselines",
+        "train", "worker",
+    )  # fmt: skip
     return source_sha256([*(here / f"{name}.py" for name in names), *(here / "data").glob("*.py")])
 
 
-def default_objectives(zoo: Zoo) -> tuple[str, ...]:
-    """Every objective, and for each cost that is not ganzoo's own the objectives that take a cost, with it.
+def default_objectives(zoo: Zoo, plan: Plan) -> tuple[str, ...]:
+    """Every objective that the plan's measure and labels make sense for, and for each cost that is not ganzoo's own the
+    objectives that take a cost, with it.
 
     So whoever adds a cost sees it in the next comparison.
     """
-    objectives = zoo.entries("objective")
+    objectives = []
+    for entry in zoo.entries("objective"):
+        (contender,) = contenders(entry.name, zoo, plan)
+        if _senseless(contender, contender.game(zoo), plan) is None:
+            objectives.append(entry)
     if not objectives:
         raise UserError("no objective is installed; install ganzoo itself (`pip install -e .` in a checkout)")
     strangers = [cost for cost in zoo.entries("cost") if not cost.origin.ours]

@@ -11,7 +11,6 @@ from typing import Annotated, Literal, NamedTuple
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 Cost = Callable[[Tensor], Tensor]
 """C(a): elementwise, (N,) -> (N,)."""
@@ -31,6 +30,13 @@ class Need(StrEnum):
 
     LABELS = "labels"
     """The critic is L(x, y) = -log softmax(a(x))_y bound to the batch's labels, the generator is G(z, y)."""
+    UNLABELED = "unlabelled images"
+    """Besides labelled images as many unlabelled ones, for `unlabeled_loss`; L(x, y) then leaves room for "none of the
+    classes" (Qi 2017, sec. 8.2)."""
+    FEATURES = "features"
+    """The critic's network offers `features(images) -> (N, d)`, its last hidden representation."""
+    ALONE = "no generator"
+    """The critic is trained alone, a baseline: the generator stays as it was, and `fake` and T mean nothing."""
     PER_SAMPLE = "per-sample critic"
     """L(x_i) depends on x_i alone: a critic without batch statistics."""
     NON_NEGATIVE = "non-negative critic"
@@ -73,13 +79,11 @@ class Objective(NamedTuple):
     """S: what the critic's step minimises over theta, `fake` held fixed."""
     generator_loss: GameLoss = expected_loss
     """T: what the generator's step minimises over phi. It sees the real batch as well (relativistic games)."""
+    unlabeled_loss: GameLoss | None = None
+    """Added to S where the objective needs unlabelled images: the critic is min_l L(x, l), `real` are unlabelled images
+    and `fake` generated ones of classes drawn evenly."""
     constrain: Callable[[nn.Module], None] = unconstrained
     """Called in place after each critic step (weight clipping)."""
     recipe: Recipe = Recipe()
     """The recipe native to this objective, used by plans with recipe = "native"."""
     needs: frozenset[Need] = frozenset()
-
-
-def class_loss(outputs: Tensor, labels: Tensor) -> Tensor:
-    """L(x, y) = -log softmax(a(x))_y   (Qi 2017, sec. 8.1): (N, classes), (N,) -> (N,), at least 0."""
-    return F.cross_entropy(outputs, labels, reduction="none")

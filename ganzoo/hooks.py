@@ -12,6 +12,7 @@ import pluggy
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from ganzoo.features import Networks
     from ganzoo.game import Cost, Margin, Objective
 
 PROJECT = "ganzoo"
@@ -35,8 +36,9 @@ class Hooks:
         raise AssertionError("a specification is not called")
 
     @_spec
-    def margin(self, real: "Tensor", fake: "Tensor") -> "Tensor":
-        """Delta(x, G(z)), (N, C, H, W), (N, C, H, W) -> (N,): non-negative, zero on equal pairs, one value a pair."""
+    def margin(self, real: "Tensor", fake: "Tensor", networks: "Networks") -> "Tensor":
+        """Delta(x, G(z)), (N, C, H, W), (N, C, H, W) -> (N,): non-negative, zero on equal pairs, one value a pair.
+        Declare `networks` for feature maps: `networks("vgg16")(images)` are those of a frozen network."""
         raise AssertionError("a specification is not called")
 
     @_spec

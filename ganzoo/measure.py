@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from ganzoo.config import Cell
 from ganzoo.durable import load_checkpoint
 from ganzoo.errors import UserError, did_you_mean
+from ganzoo.game import Need
 from ganzoo.mre import Protocol, self_inversion
 from ganzoo.train import Training
 from ganzoo.worker import read_data, require_planned_code
@@ -29,6 +30,8 @@ def measure_checkpoint(
         plan = cell.settings
     except (KeyError, TypeError, ValidationError):
         raise UserError(f"{path} is not the checkpoint of a cell, or one of another version of ganzoo") from None
+    if Need.ALONE in cell.needs:
+        raise UserError(f"{cell.contender.label} trains no generator: there is nothing that could reconstruct an image")
     if not torch.cuda.is_available():  # trained on a GPU, measured wherever one is
         cell = cell.model_copy(update={"plan": {**cell.plan, "device": "cpu"}})
     for key in changes or {}:
@@ -63,7 +66,7 @@ def measure_checkpoint(
         "objective": cell.contender.label,
         "seed": cell.seed,
         "rounds": rounds,
-        "generator": "last epoch" if last else "best on validation",
+        "generator": "last epoch" if last or plan.measure == "accuracy" else "best on validation",
         "split": split,
         "images": len(found.errors),
         "mre": found.mean,

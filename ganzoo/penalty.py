@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
+from ganzoo.errors import UserError
 from ganzoo.game import Critic, GameLoss, Need, Objective
+from ganzoo.heads import BoundCritic
 
 Penalty = GameLoss
 """(critic, real, fake) -> scalar, at least 0."""
@@ -33,6 +35,19 @@ def unit_gradient(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
     norm = torch.linalg.vector_norm(input_gradient(critic, between), dim=1)  # (N,)
     excess: Tensor = norm - 1
     return excess.square().mean()
+
+
+def small_theta_gradient(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+    """1/2 E_x ||grad_theta L(x)||_2^2 on real images, one norm a sample   (Qi 2017, sec. 5.2, penalty II).
+
+    The critic must be one of the harness (`ganzoo.heads.BoundCritic`): a bare function shows no parameters.
+    """
+    if not isinstance(critic, BoundCritic):
+        raise UserError(
+            "penalty (II) needs a critic whose parameters it can see: a ganzoo.BoundCritic of the network, not a"
+            f" {type(critic).__name__}"
+        )
+    return critic.gradient_in_theta(real).square().sum(dim=1).mean() / 2
 
 
 def penalized(game: Objective, penalty: Penalty, weight: float) -> Objective:

@@ -37,24 +37,23 @@ def following(prepared: Prepared, folder: Path, jobs: int) -> Iterator[Listener]
     with Progress(*columns, console=console, transient=True) as progress:
         bars: dict[str, Any] = {}
         whole = progress.add_task("all cells", total=plan.epochs * len(prepared.cells))
-        seen: dict[tuple[str, int], int] = {}
+        seen: dict[str, int] = {}
 
         def tell(event: dict[str, Any]) -> None:
-            key = (event["label"], event["seed"])
-            name = f"{event['label']} seed {event['seed']}"
+            name = _name(event)
             if event["event"] == "start":
                 bars[name] = progress.add_task(name, total=plan.epochs)
             elif event["event"] == "point":
                 epoch = event["point"]["epoch"]
                 if name in bars:  # a cell that ends at once can be told of before its points
                     progress.update(bars[name], completed=epoch)
-                progress.advance(whole, epoch - seen.get(key, 0))
-                seen[key] = epoch
+                progress.advance(whole, epoch - seen.get(name, 0))
+                seen[name] = epoch
             else:
                 if name in bars:
                     progress.remove_task(bars.pop(name))
-                progress.advance(whole, plan.epochs - seen.get(key, 0))
-                seen[key] = plan.epochs
+                progress.advance(whole, plan.epochs - seen.get(name, 0))
+                seen[name] = plan.epochs
                 console.print(_row_line(event["row"]), markup=False, highlight=False)
 
         yield tell
@@ -72,6 +71,15 @@ def _lines(cells: int) -> Listener:
     return tell
 
 
+def _name(cell: dict[str, Any]) -> str:
+    """Of an event or a row."""
+    fold = "" if cell["fold"] is None else f" fold {cell['fold']}"
+    return f"{cell['label']} seed {cell['seed']}{fold}"
+
+
 def _row_line(row: dict[str, Any]) -> str:
-    figure = f"test MRE {row['test_mre']:.4f}" if row["verdict"] == "done" else row["verdict"]
-    return f"{row['label']} seed {row['seed']}: {figure}"
+    figure = row["verdict"]
+    if figure == "done":
+        name = next(name for name in ("test_mre", "test_accuracy", "validation_accuracy") if row.get(name) is not None)
+        figure = f"{name.replace('_', ' ').replace('mre', 'MRE')} {row[name]:.4f}"
+    return f"{_name(row)}: {figure}"

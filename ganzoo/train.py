@@ -15,17 +15,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ganzoo.config import Cell
-from ganzoo.data import Batches, ImageSet, Splits
+from ganzoo.classify import accuracy, classes_by_loss, classes_by_svm
+from ganzoo.config import Cell, LabelPlan
+from ganzoo.data import Batches, ImageSet, Labelling, Splits, draw_labels, scaled
 from ganzoo.durable import load_checkpoint, save_checkpoint
 from ganzoo.errors import UserError, blamed
-from ganzoo.game import Critic, Need, Objective, Recipe, class_loss
+from ganzoo.features import Networks
+from ganzoo.game import Critic, Need, Objective, Recipe
+from ganzoo.heads import BoundCritic, head_of, least_class_loss
 from ganzoo.mre import Protocol, Reconstruction, minimum_reconstruction_error
 from ganzoo.randomness import derive, seeded, stream, undisturbed
 from ganzoo.zoo import Zoo
 
 LOOK_EVERY = 32
 """Rounds between two looks at an accelerator's losses; each look waits for the device."""
+
+CURVE = ("critic_loss", "generator_loss", "gradient_norm")
+"""Of `Played`, as means since the last point of the curve."""
 
 Tell = Callable[[dict[str, Any]], None]
 """Receives each point of the curve as it is made."""
@@ -37,6 +43,17 @@ class Diverged(Exception):  # noqa: N818 (a result, not an error)
     def __init__(self, round: int) -> None:
         super().__init__(f"diverged@{round}")
         self.round = round
+
+
+class Played(NamedTuple):
+    """What one round leaves to record, each a scalar on the device."""
+
+    critic_loss: Tensor
+    """S in the last of the critic's steps."""
+    generator_loss: Tensor
+    """T; 0 where no generator plays."""
+    gradient_norm: Tensor
+    """||grad_phi T||_2 over all of the generator's parameters   (Qi 2017, figure 5)."""
 
 
 class Players(NamedTuple):
@@ -58,14 +75,11 @@ class Players(NamedTuple):
 
     def loss(self, labels: Tensor | None) -> Critic:
         """L as the objective sees it: (N, C, H, W) -> (N,), bound to the labels of this batch where it has any."""
-        if self.classes:
-            assert labels is not None
-            here = labels
-            # Real and generated images may come in one tensor, one after the other: the labels then repeat.
-            return lambda x: class_loss(self.critic(x), here.repeat(len(x) // len(here)))
-        if Need.NON_NEGATIVE in self.needs:
-            return lambda x: F.softplus(self.critic(x))
-        return self.critic
+        return BoundCritic(self.critic, head_of(self.needs), labels if self.classes else None)
+
+    def unlabeled_loss(self) -> Critic:
+        """L_ul(x) = min_l L(x, l)   (Qi 2017, sec. 8.2)."""
+        return BoundCritic(self.critic, least_class_loss)
 
     @staticmethod
     def _checked(images: Tensor, z: Tensor) -> Tensor:
@@ -125,10 +139,57 @@ def _look_at(made: Players, cell: Cell, shape: tuple[int, int, int], z_dim: int)
             raise UserError(
                 f"{cell.contender.label} penalises a gradient per sample, but critic '{plan.critic.name}'"
                 f" {plan.critic.hyperparameters} lets images of one batch change one another's loss (batch"
-                ' statistics); use its norm-free form (critic.norm = "none"), or penalty_weight=0'
+                ' statistics); use its norm-free form (critic.norm = "none"), or no penalty (penalty_weight=0,'
+                " theta_penalty=0)"
+            )
+    if Need.FEATURES in made.needs:
+        features: Any = getattr(made.critic, "features", None)
+        found = features(fake) if callable(features) else None
+        if not isinstance(found, Tensor) or found.dim() != 2 or len(found) != 4:
+            raise UserError(
+                f"{cell.contender.label} matches features, but critic '{plan.critic.name}' has no features(images)"
+                " -> (N, d); use a critic that has them (dcgan, table-1), or feature_matching=0"
             )
     made.critic.load_state_dict(state)
     made.generator.load_state_dict(memory)
+
+
+def labelling_of(cell: Cell, data: Splits) -> Labelling | None:
+    """Which training images the cell sees with their labels; None for an unconditional game that keeps all images.
+
+    Raises UserError where the plan asks for more labels than there are.
+    """
+    labels = cell.settings.labels
+    if labels == LabelPlan() and Need.LABELS not in cell.needs:
+        return None
+    return draw_labels(data.train, labels.per_class, seed=cell.seed, folds=labels.folds, fold=cell.fold or 0)
+
+
+def batches_of(
+    cell: Cell, data: Splits, labelling: Labelling | None, device: torch.device
+) -> tuple[Batches, Batches | None]:
+    """What the cell learns from, with labels where it is conditional, and the unlabelled images if it needs them.
+
+    Raises UserError where there are not enough for a batch.
+    """
+    learnt = data.train
+    if labelling is not None:
+        learnt = labelling.labelled if Need.LABELS in cell.needs else labelling.learnt
+    parts = {"labelled" if Need.LABELS in cell.needs else "training": (learnt, cell.seed)}
+    if Need.UNLABELED in cell.needs:
+        if labelling is None or labelling.unlabelled is None:
+            raise UserError(f"{cell.contender.label} needs unlabelled images, and every training image is labelled")
+        # Another order than that of the labelled ones, which are fewer.
+        parts["unlabelled"] = (labelling.unlabelled, derive("unlabelled", cell.seed))
+    size = cell.settings.batch_size
+    for name, (images, _) in parts.items():
+        if len(images.images) < size:
+            raise UserError(
+                f"{cell.contender.label} has {len(images.images)} {name} images to learn from, which make no batch of"
+                f" {size}; lower batch_size"
+            )
+    made = [Batches(images, size, seed=seed, device=device) for images, seed in parts.values()]
+    return made[0], made[1] if len(made) == 2 else None
 
 
 def weights_sha256(network: nn.Module) -> str:
@@ -152,31 +213,44 @@ class Training:
         plan = cell.settings
         self.cell, self.data, self.plan = cell, data, plan
         self.device = torch.device(plan.device)
-        self.game: Objective = cell.contender.game(zoo)
+        self.needs = frozenset(cell.needs)
         self.players = players(cell, zoo, data)
+        self.labelling = labelling_of(cell, data)
+        few = self.labelling is not None and plan.labels.per_class is not None
+        self.networks = Networks(self.labelling.labelled if few and self.labelling else data.train, self.device)
+        if cell.contender.wants_networks(zoo):
+            # Made now, not in the first round: a training that is taken up at its end then knows their hashes, too.
+            image = scaled(data.train.images[:1]).to(self.device)
+            with torch.no_grad():
+                cell.contender.bound_margin(zoo, self.networks)(image, image)
+        self.game: Objective = cell.contender.game(zoo, self.networks)
         self.initial = {
             "generator": weights_sha256(self.players.generator),
             "critic": weights_sha256(self.players.critic),
         }
         self.players.generator.to(self.device)
         self.players.critic.to(self.device)
-        self.batches = Batches(data.train, plan.batch_size, seed=cell.seed, device=self.device)
+        self.batches, self.unlabelled = batches_of(cell, data, self.labelling, self.device)
+        self.per_epoch = max(1, len(data.train.images) // plan.batch_size)
         self.critic_optimizer = optimizer(cell.recipe, self.players.critic, cell.recipe.critic_rate)
         self.generator_optimizer = optimizer(cell.recipe, self.players.generator, cell.recipe.generator_rate)
         self.round = 0
         self.curve: list[dict[str, Any]] = []
         self.best_generator: dict[str, Tensor] = {}
-        self._sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        self._sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         self._diverged_at = torch.full((), -1, device=self.device)
 
     # The schedule, in rounds of `critic_steps` batches each
 
     @property
     def evaluations(self) -> list[tuple[int, int]]:
-        """(epoch, round) of each point of the curve, the first before any training."""
+        """(epoch, round) of each point of the curve, the first before any training.
+
+        An epoch is as many batches as all training images make, however few of them are labelled.
+        """
         plan = self.plan
         epochs = [*range(0, plan.epochs, plan.validate_every), plan.epochs]
-        return [(epoch, epoch * self.batches.per_epoch // self.cell.recipe.critic_steps) for epoch in epochs]
+        return [(epoch, epoch * self.per_epoch // self.cell.recipe.critic_steps) for epoch in epochs]
 
     @property
     def rounds(self) -> int:
@@ -184,27 +258,49 @@ class Training:
 
     # The game
 
-    def play(self) -> tuple[Tensor, Tensor]:
-        """One round: `critic_steps` critic steps, then one generator step on fresh z. Returns both losses."""
+    def play(self) -> Played:
+        """One round: `critic_steps` critic steps, then one generator step on fresh z."""
         recipe = self.cell.recipe
         generator, critic = self.players.generator, self.players.critic
         torch.manual_seed(derive("round", self.cell.seed, self.round))  # for whatever a plugin draws; see `run`
         self._set_rates()
         for step in range(self.round * recipe.critic_steps, (self.round + 1) * recipe.critic_steps):
             real, labels = self.batches[step]
-            with torch.no_grad():
-                fake = self.players.generate(self.noise("critic", step), labels)
+            fake = self._fake(step, real, labels)
             critic_loss = self.game.critic_loss(self.players.loss(labels), real, fake)
+            if self.unlabelled is not None:
+                critic_loss = critic_loss + self._unlabeled_loss(step)
             self._step(self.critic_optimizer, critic_loss)
             self.game.constrain(critic)
-        critic.requires_grad_(False)
-        fake = self.players.generate(self.noise("generator", self.round), labels)
-        generator_loss = self.game.generator_loss(self.players.loss(labels), real, fake)
-        self._step(self.generator_optimizer, generator_loss)
-        critic.requires_grad_(True)
+        generator_loss = norm = torch.zeros((), device=self.device)
+        if Need.ALONE not in self.needs:
+            critic.requires_grad_(False)
+            fake = self.players.generate(self.noise("generator", self.round), labels)
+            generator_loss = self.game.generator_loss(self.players.loss(labels), real, fake)
+            self._step(self.generator_optimizer, generator_loss)
+            critic.requires_grad_(True)
+            norm = torch.nn.utils.get_total_norm(p.grad for p in generator.parameters() if p.grad is not None)
+            generator.zero_grad(set_to_none=True)
         self.round += 1
-        generator.zero_grad(set_to_none=True)
-        return critic_loss.detach(), generator_loss.detach()
+        return Played(critic_loss.detach(), generator_loss.detach(), norm)
+
+    def _fake(self, step: int, real: Tensor, labels: Tensor | None) -> Tensor:
+        """Generated images for a critic step; grey ones where no generator plays, whose BatchNorm would learn of it."""
+        if Need.ALONE in self.needs:
+            return torch.zeros_like(real)
+        with torch.no_grad():
+            return self.players.generate(self.noise("critic", step), labels)
+
+    def _unlabeled_loss(self, step: int) -> Tensor:
+        """The unlabelled term of S, on generated images of classes drawn evenly."""
+        assert self.unlabelled is not None
+        assert self.game.unlabeled_loss is not None
+        real, _ = self.unlabelled[step]
+        draw = stream("classes", "unlabelled", self.cell.seed, step)
+        classes = torch.randint(self.players.classes, (len(real),), generator=draw).to(self.device)
+        with torch.no_grad():
+            fake = self.players.generate(self.noise("unlabelled", step), classes)
+        return self.game.unlabeled_loss(self.players.unlabeled_loss(), real, fake)
 
     def noise(self, player: str, step: int) -> Tensor:
         """z ~ Unif[-1, 1]^z_dim for this player's step: (batch_size, z_dim)   (Qi 2017, sec. 9.2)."""
@@ -213,7 +309,7 @@ class Training:
 
     def _set_rates(self) -> None:
         recipe = self.cell.recipe
-        epoch = self.round * recipe.critic_steps // self.batches.per_epoch
+        epoch = self.round * recipe.critic_steps // self.per_epoch
         factor = recipe.decay ** (epoch // recipe.decay_epochs)
         for which, rate in (
             (self.critic_optimizer, recipe.critic_rate),
@@ -263,8 +359,7 @@ class Training:
                         saved = time.monotonic()
                 if self.round >= rounds:
                     return
-                critic_loss, generator_loss = self.play()
-                self._sums += torch.stack([critic_loss, generator_loss]).double()
+                self._sums += torch.stack(self.play()).double()
                 if self.device.type != "cpu" and self.round % LOOK_EVERY == 0:
                     self._look()
                 late = time.monotonic() - saved > self.plan.checkpoint_seconds
@@ -277,24 +372,46 @@ class Training:
         """A point of the curve: mean losses since the last one and the MRE on the validation images."""
         if self.device.type != "cpu":
             self._look()
-        error = self.error(self.data.validation, self.plan.validation_images, self.plan.validation_mre).mean
-        if not error < float("inf"):
-            raise Diverged(self.round)
         rounds = self.round - (self.curve[-1]["round"] if self.curve else 0)
-        critic_loss, generator_loss = (self._sums / rounds).tolist() if rounds else (None, None)
+        means = (self._sums / rounds).tolist() if rounds else (None, None, None)
         self._sums.zero_()
-        if not self.curve or error < min(point["validation_mre"] for point in self.curve):
-            state = self.players.generator.state_dict()
-            self.best_generator = {key: value.detach().clone() for key, value in state.items()}
-        self.curve.append(
-            {
-                "epoch": epoch,
-                "round": self.round,
-                "critic_loss": critic_loss,
-                "generator_loss": generator_loss,
-                "validation_mre": error,
-            }
-        )
+        point = {"epoch": epoch, "round": self.round, **dict(zip(CURVE, means, strict=True))}
+        if self.plan.measure == "mre":
+            error = self.error(self.data.validation, self.plan.validation_images, self.plan.validation_mre).mean
+            if not error < float("inf"):
+                raise Diverged(self.round)
+            if not self.curve or error < min(point["validation_mre"] for point in self.curve):
+                self._keep_generator()
+            point["validation_mre"] = error
+        else:
+            self._keep_generator()
+            if self.players.classes:
+                point["validation_accuracy"] = self.accuracy(self.validation)
+        self.curve.append(point)
+
+    def _keep_generator(self) -> None:
+        state = self.players.generator.state_dict()
+        self.best_generator = {key: value.detach().clone() for key, value in state.items()}
+
+    @property
+    def validation(self) -> ImageSet:
+        """The first `validation_images` of the validation images, or of the labelled ones that are held out."""
+        held_out = None if self.labelling is None else self.labelling.held_out
+        return (self.data.validation if held_out is None else held_out).first(self.plan.validation_images)
+
+    def accuracy(self, images: ImageSet) -> float:
+        """The share of images whose class the critic tells, in [0, 1].
+
+        By argmin_l L(x, l) where the game is conditional, else by an SVM on the critic's layers, trained on the
+        labelled images. Raises Diverged where a weight is not finite: a class would be found all the same.
+        """
+        critic = self.players.critic
+        if not all(value.isfinite().all() for value in critic.state_dict().values()):
+            raise Diverged(self.round)
+        if self.players.classes:
+            return accuracy(classes_by_loss(critic, images, self.device), images)
+        labelled = self.data.train if self.labelling is None else self.labelling.labelled
+        return accuracy(classes_by_svm(critic, labelled, images, self.device), images)
 
     def error(self, images: ImageSet, n: int, protocol: Protocol) -> Reconstruction:
         """The reconstruction of the first n images, each under its own label where the game is conditional."""

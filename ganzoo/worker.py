@@ -21,10 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ganzoo.classify import evaluating
+from ganzoo.collapse import collapse
 from ganzoo.config import Cell, DataPlan, core_sha256
-from ganzoo.data import Splits, load_images, split
+from ganzoo.data import Splits, load_images, scaled, split
 from ganzoo.durable import commit, commit_json, read_json
 from ganzoo.errors import UserError
+from ganzoo.game import Need
+from ganzoo.lipschitz import CLASS_LOSS, lipschitz
 from ganzoo.mre import Reconstruction, over_all_labels, self_inversion
 from ganzoo.randomness import stream
 from ganzoo.train import Diverged, Tell, Training, fingerprint
@@ -33,6 +37,10 @@ from ganzoo.zoo import Zoo
 CHECKPOINT = "checkpoint"
 SETTLED = 0.05
 """A curve has settled if its last fifth stays within this share of its last value."""
+STEEPNESS_PAIRS = 64
+"""Training images, and as many generated ones, at which the critic's steepness is sampled."""
+DIVERSITY_IMAGES = 500
+"""Test images, and as many generated ones, that tell of collapse."""
 PICTURES = 64
 """Samples kept for the grid; the reconstructions keep an eighth of it."""
 
@@ -52,7 +60,9 @@ def read_row(directory: Path) -> dict[str, Any] | None:
     whole = isinstance(row.get("label"), str) and isinstance(row.get("seed"), int)
     whole = whole and isinstance(row.get("verdict"), str)
     if whole and row["verdict"] == "done":
-        whole = all(isinstance(row.get(key), float) for key in ("test_mre", "test_mre_last", "gap", "control_mre"))
+        wanted = ("test_mre", "test_mre_last", "gap", "control_mre") if "test_mre" in row else ("validation_accuracy",)
+        whole = all(isinstance(row.get(key), float) for key in wanted)
+        whole = whole and isinstance(row.get("test_accuracy"), float | None)
     if not whole:
         raise UserError(f"{path} is no row of a cell; delete it to have the cell measured again")
     return row
@@ -140,7 +150,9 @@ def train_cell(
     try:
         training.run(directory / CHECKPOINT, tell)
         trained = time.monotonic()
-        row = {**_described(training), **_measured(training, directory)}
+        measured = _reconstructed if training.plan.measure == "mre" else _classified
+        row = {**_described(training), **measured(training, directory)}
+        row["lipschitz"] = _steepness(training)
     except Diverged as diverged:
         trained = time.monotonic()
         row = {**_described(training), "verdict": str(diverged)}
@@ -164,6 +176,7 @@ def _identity(cell: Cell) -> dict[str, Any]:
     return {
         "label": contender.label,
         "seed": cell.seed,
+        "fold": cell.fold,
         "cell": cell.sha256,
         "objective": contender.objective,
         "hyperparameters": contender.hyperparameters,
@@ -171,6 +184,9 @@ def _identity(cell: Cell) -> dict[str, Any]:
         "cost_hyperparameters": contender.cost_hyperparameters,
         "margin": contender.margin,
         "margin_hyperparameters": contender.margin_hyperparameters,
+        "recipe_changes": contender.recipe_changes,
+        "theta_penalty": contender.theta_penalty,
+        "feature_matching": contender.feature_matching,
         "recipe": cell.recipe.model_dump(),
         "needs": list(cell.needs),
         "sources": {**contender.sources, **cell.network_sources},
@@ -187,8 +203,9 @@ def _described(training: Training) -> dict[str, Any]:
             "training images": data.train.sha256,
             "validation images": data.validation.sha256,
             "test images": data.test.sha256,
-            "data order": training.batches.order_sha256,
+            **_orders(training),
             "z": _sha256(training.noise("generator", 0)),
+            **{f"network {name}": digest for name, digest in training.networks.sha256s.items()},
         },
         "conditional": bool(training.players.classes),
         "rounds": training.rounds,
@@ -197,11 +214,40 @@ def _described(training: Training) -> dict[str, Any]:
     }
 
 
+def _orders(training: Training) -> dict[str, str]:
+    """Of the images that are learnt from: all of them, or the labelled and the unlabelled ones."""
+    labelling = training.labelling
+    if labelling is None:
+        return {"data order": training.batches.order_sha256}
+    unlabelled = {} if labelling.unlabelled is None else {"unlabelled images": labelling.unlabelled.sha256}
+    # Of fewer images another order; of all of them the one that every game of the comparison has.
+    few = training.players.classes and len(labelling.labelled.images) < len(training.data.train.images)
+    order = "labelled order" if few else "data order"
+    return {"labelled images": labelling.labelled.sha256, **unlabelled, order: training.batches.order_sha256}
+
+
 def _sha256(tensor: Tensor) -> str:
     return hashlib.sha256(tensor.cpu().numpy().tobytes()).hexdigest()
 
 
-def _measured(training: Training, directory: Path) -> dict[str, Any]:
+def _classified(training: Training, directory: Path) -> dict[str, Any]:
+    """The accuracy of the last round's critic: nothing is selected on validation. No test accuracy of a cell that holds
+    out a fold, which is there to choose by."""
+    data, few = training.data, training.plan.test_images
+    test = None if training.cell.fold is not None else training.accuracy(data.test.first(few))
+    _keep_samples(directory, training)
+    return {
+        "verdict": "done",
+        "collapse": None if Need.ALONE in training.needs else _diversity(training),
+        "classifier": "argmin L(x, y)" if training.players.classes else "L2-SVM on the critic's layers",
+        "validation_accuracy": training.accuracy(training.validation),
+        "test_accuracy": test,
+        "labelled_images": len((data.train if training.labelling is None else training.labelling.labelled).images),
+        "test_images": min(few, len(data.test.images)),
+    }
+
+
+def _reconstructed(training: Training, directory: Path) -> dict[str, Any]:
     """The test MRE of the last epoch's generator and of the one that was best on validation, and the controls."""
     plan, data, players = training.cell.settings, training.data, training.players
     curve = training.curve
@@ -231,6 +277,7 @@ def _measured(training: Training, directory: Path) -> dict[str, Any]:
             seed=training.cell.seed,
         )
     _keep_pictures(directory, training, best, last)
+    diversity = _diversity(training)
     players.generator.load_state_dict(last_state)
     varied = last_fifth(curve)
     measured = {
@@ -257,7 +304,36 @@ def _measured(training: Training, directory: Path) -> dict[str, Any]:
     finite = all(math.isfinite(value) for value in measured.values() if isinstance(value, float))
     if not finite:
         return {"verdict": f"diverged@{training.round}"}
-    return {"verdict": "done", **measured}
+    return {"verdict": "done", **measured, "collapse": diversity}
+
+
+def _steepness(training: Training) -> dict[str, float | None] | None:
+    """The critic's Lipschitz constant after the last round, sampled and by its layers; None if it is not finite."""
+    players, real = training.players, training.data.train.first(STEEPNESS_PAIRS)
+    images, labels = scaled(real.images.to(training.device)), real.labels if players.classes else None
+    labels = None if labels is None else labels.to(training.device)
+    with evaluating(players.generator), evaluating(players.critic):
+        fake = players.generate(_z(training, "lipschitz", len(images)), labels)
+        head = CLASS_LOSS if players.classes else 1.0
+        found = lipschitz(
+            players.loss(labels), players.critic, images, fake, seed=training.cell.seed, head=head, labels=labels
+        )
+    finite = all(value is None or math.isfinite(value) for value in found)
+    return found._asdict() if finite else None
+
+
+def _diversity(training: Training) -> dict[str, float | None] | None:
+    """How the generator's images spread over the test images, within classes too where it is conditional; None where
+    there are too few images to say."""
+    players, real = training.players, training.data.test.first(DIVERSITY_IMAGES)
+    labels = real.labels if players.classes else None
+    with evaluating(players.generator):
+        z = _z(training, "collapse", len(real.images))
+        fake = players.generate(z, None if labels is None else labels.to(training.device)).cpu()
+    try:
+        return collapse(fake, real.images, labels, labels)._asdict()
+    except UserError:
+        return None
 
 
 def last_fifth(curve: list[dict[str, Any]]) -> float | None:
@@ -270,29 +346,48 @@ def last_fifth(curve: list[dict[str, Any]]) -> float | None:
     return (max(values) - min(values)) / values[-1] if len(values) >= 3 else None
 
 
+def _samples(training: Training) -> dict[str, Any]:
+    """PICTURES samples, the same z for every objective of a seed; a class a column."""
+    players = training.players
+    labels = torch.arange(PICTURES) % players.classes if players.classes else None
+    with evaluating(players.generator):
+        z = _z(training, "samples", PICTURES)
+        made = players.generate(z, None if labels is None else labels.to(training.device))
+    return {"samples": as_bytes(made), "across": min(players.classes, PICTURES) or int(PICTURES**0.5)}
+
+
+def _z(training: Training, purpose: str, n: int) -> Tensor:
+    """z ~ Unif[-1, 1]^z_dim, the same for every objective of a seed: (n, z_dim), on the device."""
+    z = torch.rand(n, training.plan.z_dim, generator=stream("z", purpose, training.cell.seed)) * 2 - 1
+    return z.to(training.device)
+
+
+def _keep_samples(directory: Path, training: Training) -> None:
+    _keep(directory, _samples(training))
+
+
 def _keep_pictures(directory: Path, training: Training, best: Reconstruction, last: Reconstruction) -> None:
     """Of the generator that is best on validation."""
-    players, plan, test = training.players, training.cell.settings, training.data.test
+    players, test = training.players, training.data.test
     few = min(PICTURES // 8, len(best.errors))
-    z = torch.rand(PICTURES, plan.z_dim, generator=stream("z", "samples", training.cell.seed)) * 2 - 1
-    # A class a column.
-    labels = torch.arange(PICTURES) % players.classes if players.classes else None
     own = test.labels[:few].to(training.device) if players.classes and test.labels is not None else None
-    players.generator.eval()
-    with torch.no_grad():
-        samples = players.generate(z.to(training.device), None if labels is None else labels.to(training.device))
+    with evaluating(players.generator):
         again = players.generate(best.z[:few].to(training.device), own)
-    players.generator.train()
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        samples=as_bytes(samples),
-        across=min(players.classes, PICTURES) or int(PICTURES**0.5),
-        originals=test.images[:few].numpy(),
-        reconstructions=as_bytes(again),
-        errors=best.errors.numpy(),
-        errors_last=last.errors.numpy(),
+    _keep(
+        directory,
+        {
+            **_samples(training),
+            "originals": test.images[:few].numpy(),
+            "reconstructions": as_bytes(again),
+            "errors": best.errors.numpy(),
+            "errors_last": last.errors.numpy(),
+        },
     )
+
+
+def _keep(directory: Path, pictures: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, **pictures)
     commit(directory / "pictures.npz", buffer.getvalue())
 
 

@@ -102,7 +102,7 @@ def test_the_harness_gives_what_the_design_says() -> None:
     assert SPECIFICATION == {
         "objective": ("cost", "margin"),
         "cost": ("a",),
-        "margin": ("real", "fake"),
+        "margin": ("real", "fake", "networks"),
         "generator": ("z_dim", "image_shape"),
         "critic": ("image_shape", "outputs"),
     }

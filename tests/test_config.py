@@ -121,7 +121,7 @@ def test_each_slip_in_an_objective_is_one_line_that_names_it(text: str, match: s
 
 
 def test_strangers_costs_are_played_by_every_objective_that_takes_one(zoo: Zoo, plugin: Callable[..., Path]) -> None:
-    ours = default_objectives(zoo)
+    ours = default_objectives(zoo, Plan())
     assert set(ours) == {"ls-gan", "gls-gan", "wgan", "wgan-gp", "dcgan", "cls-gan"}
     own = Zoo.installed(
         plugin("""
@@ -130,7 +130,7 @@ def test_strangers_costs_are_played_by_every_objective_that_takes_one(zoo: Zoo, 
         return a
     """)
     )
-    assert set(default_objectives(own)) - set(ours) == {"gls-gan:cost=mine"}
+    assert set(default_objectives(own, Plan())) - set(ours) == {"gls-gan:cost=mine"}
     assert {cell.contender.label for cell in cells(read_plan(None), own)} == {*ours, "gls-gan:cost=mine"}
 
 

@@ -7,7 +7,7 @@ from importlib import import_module
 
 from ganzoo.paper import Item
 
-NAMES: tuple[str, ...] = ()
+NAMES: tuple[str, ...] = ("figure-1", "table-1", "table-2", "table-3", "consistency", "generalization")
 
 
 def items() -> dict[str, Item]:

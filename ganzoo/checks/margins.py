@@ -2,11 +2,13 @@
 
 import io
 from contextlib import redirect_stdout
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ganzoo.checks.counterexample import Refuted, Skipped
+from ganzoo.checks.stand_ins import partner
 from ganzoo.checks.table import Check, Settings, Subject
 from ganzoo.randomness import seeded, stream
 
@@ -44,16 +46,17 @@ def corners(subject: Subject) -> dict[str, tuple[Tensor, Tensor]]:
 
 def delta(subject: Subject, settings: Settings, real: Tensor, fake: Tensor) -> Tensor:
     """Delta of copies, known to be (N,)."""
-    value = subject.entry.bind(**settings)(real.clone(), fake.clone())
+    value: Any = partner(subject.entry, **settings)(real.clone(), fake.clone())
     if not isinstance(value, Tensor) or value.shape != (len(real),):
-        found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise Refuted(
-            f"Delta of {tuple(real.shape)} should be ({len(real)},), is {found}",
+            f"Delta of {tuple(real.shape)} should be ({len(real)},), is {shape}",
             f"x = torch.zeros({tuple(real.shape)}); assert margin(x, x).shape == (len(x),), margin(x, x).shape",
             images=list(real.shape),
-            shape=found,
+            shape=shape,
         )
-    return value
+    found: Tensor = value
+    return found
 
 
 def one_value_a_pair(subject: Subject, settings: Settings) -> None:
@@ -150,7 +153,7 @@ def deterministic(subject: Subject, settings: Settings) -> None:
 def inputs_kept(subject: Subject, settings: Settings) -> None:
     x, y = pairs(subject)
     before = x.clone(), y.clone()
-    subject.entry.bind(**settings)(x, y)
+    partner(subject.entry, **settings)(x, y)
     for name, now, then in (("real", x, before[0]), ("fake", y, before[1])):
         if not now.equal(then):
             raise Refuted(
@@ -163,7 +166,7 @@ def inputs_kept(subject: Subject, settings: Settings) -> None:
 def capturable(subject: Subject, settings: Settings) -> None:
     x = torch.empty(4, 3, 8, 8, device="meta")
     try:
-        value = subject.entry.bind(**settings)(x, x)
+        value = partner(subject.entry, **settings)(x, x)
     except (RuntimeError, NotImplementedError, TypeError) as error:
         raise Refuted(
             f"Delta needs the values of its inputs, or a device of its own: {str(error).splitlines()[0]}",

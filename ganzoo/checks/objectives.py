@@ -57,6 +57,21 @@ class Table:
     def generator_loss(self) -> Tensor:
         return evaluated(self.game.generator_loss, self.critic, self.real, self.fake, self.names)
 
+    def unlabeled_loss(self) -> Tensor:
+        assert self.game.unlabeled_loss is not None
+        return evaluated(self.game.unlabeled_loss, self.critic, self.real, self.fake.detach(), self.names)
+
+    @property
+    def losses(self) -> list[Callable[[], Tensor]]:
+        """Those that the game has."""
+        return [getattr(self, name) for name in names_of_losses(self.game)]
+
+
+def names_of_losses(game: Objective) -> list[str]:
+    generator = [] if Need.ALONE in game.needs else ["generator_loss"]
+    unlabeled = [] if game.unlabeled_loss is None else ["unlabeled_loss"]
+    return ["critic_loss", *generator, *unlabeled]
+
 
 def evaluated(
     loss: Callable[..., Any], critic: Critic, real: Tensor, fake: Tensor, names: tuple[int, ...] = (0,)
@@ -85,13 +100,15 @@ def scalar_and_finite(subject: Subject, settings: Settings) -> None:
     partners: list[tuple[str, Cost, Margin]] = [("plain", stand_ins.cost, stand_ins.margin)]
     if subject.zoo is not None:
         partners += [(f"cost '{e.name}'", e.bind(), stand_ins.margin) for e in subject.zoo.entries("cost")]
-        partners += [(f"margin '{e.name}'", stand_ins.cost, e.bind()) for e in subject.zoo.entries("margin")]
+        partners += [
+            (f"margin '{e.name}'", stand_ins.cost, stand_ins.partner(e)) for e in subject.zoo.entries("margin")
+        ]
     for partner, cost, margin in partners:
         game = game_of(subject, settings, cost, margin)
         dtypes = (torch.float32, torch.float64) if partner == "plain" else (torch.float32,)
         for dtype, pairs in product(dtypes, (PAIRS, 1)):
             table = Table(subject, game, pairs=pairs, dtype=dtype)
-            for name, value in (("critic_loss", table.critic_loss()), ("generator_loss", table.generator_loss())):
+            for name, value in ((loss.__name__, loss()) for loss in table.losses):
                 if not value.isfinite() or value.dtype != dtype:
                     raise Refuted(
                         f"{name} of {pairs} pairs of {dtype} is {value.item()} in {value.dtype}; partners: {partner}",
@@ -117,10 +134,14 @@ def _reaches_all(networks: list[tuple[nn.Module, Tensor]], loss: str) -> None:
 
 
 def critic_loss_trains_the_critic(subject: Subject, settings: Settings) -> None:
-    _reaches_all([(table.network, table.critic_loss()) for table in tables(subject, settings)], "critic_loss")
+    for name in ("critic_loss", "unlabeled_loss"):
+        if name in names_of_losses(game_of(subject, settings)):
+            _reaches_all([(table.network, getattr(table, name)()) for table in tables(subject, settings)], name)
 
 
 def generator_loss_trains_the_generator(subject: Subject, settings: Settings) -> None:
+    if Need.ALONE in game_of(subject, settings).needs:
+        raise Skipped("no generator plays")
     _reaches_all([(table.generator, table.generator_loss()) for table in tables(subject, settings)], "generator_loss")
     counted = torch.zeros(PAIRS, dtype=torch.bool)
     for table in tables(subject, settings):
@@ -137,7 +158,7 @@ def leaves_no_trace(subject: Subject, settings: Settings) -> None:
     images = {"the real images": table.real, "the generated images": table.fake}
     before = {name: [p.detach().clone() for p in held] for name, held in holders.items()}
     pixels = {name: x.detach().clone() for name, x in images.items()}
-    for loss in (table.critic_loss, table.generator_loss):
+    for loss in table.losses:
         loss()
         for name, held in holders.items():
             if any(p.grad is not None for p in held):
@@ -162,11 +183,17 @@ def real_low_and_fake_high(subject: Subject, settings: Settings) -> None:
         tables = (torch.full((PAIRS,), level + _shift(game), dtype=torch.float64) for level in (on_real, on_fake))
         return evaluated(loss, stand_ins.table_critic(*tables), real, fake).item()
 
-    for loss, what, low, high, better in (
-        (game.critic_loss, "critic_loss", (LOW, 0.0), (HIGH, 0.0), "small on real images"),
-        (game.critic_loss, "critic_loss", (0.0, HIGH), (0.0, LOW), "large on generated images"),
-        (game.generator_loss, "generator_loss", (0.0, LOW), (0.0, HIGH), "small on generated images"),
+    alone = Need.ALONE in game.needs
+    for what, low, high, better in (
+        ("critic_loss", (LOW, 0.0), (HIGH, 0.0), "small on real images"),
+        ("critic_loss", (0.0, HIGH), (0.0, LOW), "large on generated images"),
+        ("unlabeled_loss", (LOW, 0.0), (HIGH, 0.0), "small on real images"),
+        ("unlabeled_loss", (0.0, HIGH), (0.0, LOW), "large on generated images"),
+        ("generator_loss", (0.0, LOW), (0.0, HIGH), "small on generated images"),
     ):
+        if what not in names_of_losses(game) or (alone and "generated" in better):
+            continue
+        loss = getattr(game, what)
         good, bad = value(loss, *low), value(loss, *high)
         if not good < bad:
             raise Refuted(
@@ -178,7 +205,8 @@ def real_low_and_fake_high(subject: Subject, settings: Settings) -> None:
 def every_image_counts(subject: Subject, settings: Settings) -> None:
     game = game_of(subject, settings)
     real, fake = stand_ins.marked(PAIRS)
-    for side, i in ((side, i) for side in ("real", "fake") for i in range(PAIRS)):
+    sides = ("real",) if Need.ALONE in game.needs else ("real", "fake")
+    for side, i in ((side, i) for side in sides for i in range(PAIRS)):
         values = []
         for level in (LOW, HIGH):
             tables = {name: torch.full((PAIRS,), _shift(game), dtype=torch.float64) for name in ("real", "fake")}
@@ -213,7 +241,7 @@ def _agree(ours: dict[str, Tensor], theirs: dict[str, Tensor], message: str) -> 
 
 
 def _both(game: Objective, critic: Critic, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-    return {name: evaluated(getattr(game, name), critic, real, fake) for name in ("critic_loss", "generator_loss")}
+    return {name: evaluated(getattr(game, name), critic, real, fake) for name in names_of_losses(game)}
 
 
 def mean_over_the_batch(subject: Subject, settings: Settings) -> None:
@@ -266,7 +294,7 @@ def pairs_stay_pairs(subject: Subject, settings: Settings) -> None:
     if not {"cost", "margin"} & set(subject.entry.inputs):
         raise Skipped("takes neither cost nor margin: it may compare every real image with every generated one")
     table = Table(subject, game_of(subject, settings), pairs=pairs)
-    for loss in (table.critic_loss, table.generator_loss):
+    for loss in table.losses:
         with _Broadcasts(pairs) as watched:
             loss()
         if watched.seen:
@@ -303,21 +331,35 @@ def declares_its_needs(subject: Subject, settings: Settings) -> None:
     needs: object = game.needs
     if not isinstance(needs, frozenset) or not all(isinstance(need, Need) for need in needs):
         raise Refuted(f"needs should be a frozenset of Need, is {needs!r}", needs=str(needs))
+    if (Need.UNLABELED in game.needs) != (game.unlabeled_loss is not None):
+        has = "no unlabeled_loss" if game.unlabeled_loss is None else "an unlabeled_loss, which nobody will play,"
+        raise Refuted(f"there is {has} where needs is {sorted(game.needs)}", needs=sorted(game.needs))
+    if Need.UNLABELED in game.needs and Need.LABELS not in game.needs:
+        raise Refuted("unlabeled_loss is of min_l L(x, l): Need.LABELS goes with it", needs=sorted(game.needs))
     if not isinstance(game.recipe, Recipe):
         raise Refuted(f"recipe should be a Recipe, is {type(game.recipe).__name__}", recipe=str(game.recipe))
     table = Table(subject, game)
     differentiated = False
 
-    def watched(x: Tensor) -> Tensor:
+    def watch(network: nn.Module, given: tuple[Tensor, ...]) -> None:
         nonlocal differentiated
-        differentiated |= x.requires_grad
-        return table.critic(x)
+        differentiated |= given[0].requires_grad
 
-    evaluated(game.critic_loss, watched, table.real, table.fake.detach())
+    fake = table.fake.detach()
+    with table.network.register_forward_pre_hook(watch):
+        for loss in filter(None, (game.critic_loss, game.unlabeled_loss)):
+            evaluated(loss, table.critic, table.real, fake)
     if differentiated and Need.PER_SAMPLE not in game.needs:
         raise Refuted(
             "critic_loss takes the gradient of L in x and does not declare Need.PER_SAMPLE", needs=sorted(game.needs)
         )
+    if Need.ALONE in game.needs:
+        one, other = (evaluated(game.critic_loss, table.critic, table.real, x).item() for x in (fake, fake.flip(0) / 2))
+        if one != other:
+            raise Refuted(
+                f"critic_loss is {one:.6g} or {other:.6g} by the generated images, and Need.ALONE says there are none",
+                needs=sorted(game.needs),
+            )
 
 
 def bounded_below(subject: Subject, settings: Settings) -> None:
@@ -341,7 +383,7 @@ def bounded_below(subject: Subject, settings: Settings) -> None:
 
 def deterministic(subject: Subject, settings: Settings) -> None:
     table = Table(subject, game_of(subject, settings))
-    for loss in (table.critic_loss, table.generator_loss):
+    for loss in table.losses:
         first, second = loss().item(), loss().item()
         if first != second:
             raise Refuted(
@@ -353,7 +395,7 @@ def capturable(subject: Subject, settings: Settings) -> None:
     table = Table(subject, game_of(subject, settings))
     table.network.to("meta")
     table.real, table.fake = table.real.to("meta"), table.fake.detach().to("meta")
-    for loss in (table.critic_loss, table.generator_loss):
+    for loss in table.losses:
         try:
             value = loss()
             table.game.constrain(table.network)
@@ -369,7 +411,9 @@ def capturable(subject: Subject, settings: Settings) -> None:
 def silent(subject: Subject, settings: Settings) -> None:
     table, printed = Table(subject, game_of(subject, settings)), io.StringIO()
     with redirect_stdout(printed):
-        table.critic_loss(), table.generator_loss(), table.game.constrain(table.network)
+        for loss in table.losses:
+            loss()
+        table.game.constrain(table.network)
     if printed.getvalue():
         raise Refuted(f"prints {printed.getvalue()[:60]!r}", printed=printed.getvalue()[:60])
 

@@ -147,5 +147,8 @@ def reproduce(check: Check, entry: Entry, found: Refuted) -> str | None:
         return None
     last = f"ganzoo.checks.replay({check.id!r}, entry{given})"
     if found.show:
-        last = f"{entry.kind} = entry.bind({given.removeprefix(', ')}); {found.show}"
+        bound = f"entry.bind({given.removeprefix(', ')})"
+        if "networks" in entry.inputs:
+            bound = f"ganzoo.checks.stand_ins.partner(entry{given})"
+        last = f"{entry.kind} = {bound}; {found.show}"
     return f"{imports}\nentry = {named}\n{last}"

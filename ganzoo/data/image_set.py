@@ -41,6 +41,10 @@ class ImageSet(NamedTuple):
             digest.update(self.labels.numpy().astype("<i8").data)
         return digest.hexdigest()
 
+    def first(self, n: int) -> "ImageSet":
+        """The first n images, or all where there are fewer."""
+        return self._replace(images=self.images[:n], labels=None if self.labels is None else self.labels[:n])
+
 
 class Splits(NamedTuple):
     """Three disjoint parts of one set."""

@@ -15,9 +15,11 @@ from ganzoo.worker import read_pictures
 def draw(rows: list[dict[str, Any]], baselines: dict[str, float], folder: Path) -> list[Path]:
     """curves.png, samples.png and reconstructions.png in `folder`; the paths of those for which there was anything."""
     drawn = []
-    with_curve = [row for row in rows if row.get("curve")]
+    figure = next((name for name in FIGURES if any(name in p for r in rows for p in r.get("curve", []))), None)
+    with_curve = [row for row in rows if figure is not None and all(figure in p for p in row.get("curve") or [{}])]
     if with_curve:
-        drawn.append(_save(curves(with_curve, baselines), folder / "curves.png"))
+        assert figure is not None
+        drawn.append(_save(curves(with_curve, baselines, figure), folder / "curves.png"))
     pictures = {}
     for row in rows:
         if row["verdict"] == "done" and row["label"] not in pictures:
@@ -25,12 +27,17 @@ def draw(rows: list[dict[str, Any]], baselines: dict[str, float], folder: Path) 
             pictures[row["label"]] = read_pictures(directory)
     if pictures:
         drawn.append(_save(samples(pictures), folder / "samples.png"))
-        drawn.append(_save(reconstructions(pictures), folder / "reconstructions.png"))
+        if all("reconstructions" in found for found in pictures.values()):
+            drawn.append(_save(reconstructions(pictures), folder / "reconstructions.png"))
     return drawn
 
 
-def curves(rows: list[dict[str, Any]], baselines: dict[str, float]) -> Figure:
-    """Validation MRE over epochs, the mean over seeds and their range, as in Qi 2017, figure 9."""
+FIGURES = {"validation_mre": "validation MRE, mean |x - G(z)|", "validation_accuracy": "validation accuracy"}
+"""What a curve may be of, and how its axis is labelled."""
+
+
+def curves(rows: list[dict[str, Any]], baselines: dict[str, float], name: str = "validation_mre") -> Figure:
+    """Validation MRE (or accuracy) over epochs, the mean over seeds and their range, as in Qi 2017, figure 9."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
     for label in dict.fromkeys(row["label"] for row in rows):
@@ -38,17 +45,18 @@ def curves(rows: list[dict[str, Any]], baselines: dict[str, float]) -> Figure:
         found = [row["curve"] for row in rows if row["label"] == label]
         length = min(len(curve) for curve in found)
         epochs = [point["epoch"] for point in found[0][:length]]
-        values = np.array([[point["validation_mre"] for point in curve[:length]] for curve in found])
+        values = np.array([[point[name] for point in curve[:length]] for curve in found])
         (line,) = axes.plot(epochs, values.mean(axis=0), label=label)
         axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), alpha=0.2, color=line.get_color())
-    for name, error in baselines.items():
-        if name.startswith("pca"):
-            axes.axhline(error, color="black", linestyle=":", linewidth=1, label=f"{name} (test)")
+    for baseline, error in baselines.items():
+        if baseline.startswith("pca"):
+            axes.axhline(error, color="black", linestyle=":", linewidth=1, label=f"{baseline} (test)")
     axes.set_xlabel("epoch")
-    axes.set_ylabel("validation MRE, mean |x - G(z)|")
-    axes.set_yscale("log")
-    for ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        ticks(StrMethodFormatter("{x:.2g}"))
+    axes.set_ylabel(FIGURES[name])
+    if name == "validation_mre":
+        axes.set_yscale("log")
+        for ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            ticks(StrMethodFormatter("{x:.2g}"))
     legend = axes.legend()
     for text in legend.get_texts():
         text.set_parse_math(False)  # a name may hold anything

@@ -1,16 +1,13 @@
 """The ranked table of a run: test MRE by objective with its certainty, beside what a generator has to beat."""
 
-from collections import Counter
-from io import StringIO
 from pathlib import Path
-from textwrap import fill, shorten
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ganzoo.report.text import as_text, counted, inert, number, span
 from ganzoo.statistics import FEW, Difference, Interval, differences_to, interval_of_mean, reach, smallest_p
 from ganzoo.worker import read_pictures
 
@@ -127,12 +124,8 @@ def _image_errors(cells_folder: Path, row: dict[str, Any]) -> dict[int, float]:
 
 
 def table(ranking: Ranking) -> str:
-    """The table as plain text, with its notes; the same whatever the window of whoever started it."""
-    out = StringIO()
-    console = Console(file=out, width=180, color_system=None, highlight=False)
-    console.print(_table(ranking))
-    lines = [line.rstrip() for line in out.getvalue().splitlines()]
-    return "\n".join([*lines, "", *(fill(note, 120, subsequent_indent="  ") for note in notes(ranking))]) + "\n"
+    """The table as plain text, with its notes."""
+    return as_text(_table(ranking), notes(ranking))
 
 
 def _table(ranking: Ranking) -> Table:
@@ -149,15 +142,15 @@ def _table(ranking: Ranking) -> Table:
         d = s.difference
         shown.add_row(
             str(place) if s.test_mre is not None else "-",
-            Text(_shown(s.label)),
-            _number(s.test_mre),
-            _range(s.interval),
-            _number(s.test_mre_last),
-            _number(d and d.mean, "+.4f"),
-            _range(d and d.interval, "+.4f"),
+            Text(inert(s.label)),
+            number(s.test_mre),
+            span(s.interval),
+            number(s.test_mre_last),
+            number(d and d.mean, "+.4f"),
+            span(d and d.interval, "+.4f"),
             "-" if d is None or d.pairs < 2 else f"{d.p_holm:.3f}",
-            _number(s.gap, "+.4f"),
-            _number(s.control),
+            number(s.gap, "+.4f"),
+            number(s.control),
             Text(_verdict(s)),
         )
     for name, error in sorted(ranking.baselines.items(), key=lambda item: item[1]):
@@ -166,13 +159,8 @@ def _table(ranking: Ranking) -> Table:
 
 
 def _verdict(standing: Standing) -> str:
-    counts = Counter(standing.verdicts)
-    parts = [f"{counts.pop('done')} done" if "done" in counts else ""]
-    parts += [verdict if n == 1 else f"{n} x {verdict}" for verdict, n in counts.items()]
     unsettled = standing.done - standing.settled
-    if unsettled:
-        parts.append(f"{unsettled} not settled")
-    return ", ".join(shorten(_shown(part), 60) for part in parts if part)
+    return counted(standing.verdicts) + (f", {unsettled} not settled" if unsettled else "")
 
 
 def notes(ranking: Ranking) -> list[str]:
@@ -205,17 +193,4 @@ def notes(ranking: Ranking) -> list[str]:
             "not settled: over the last 20 % of the epochs the validation MRE still varied by 5 % or more, or was"
             " measured fewer than 3 times."
         )
-    return [_shown(line) for line in said]
-
-
-def _shown(text: str) -> str:
-    """Inert on a terminal: a name may hold anything."""
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
-def _number(value: float | None, form: str = ".4f") -> str:
-    return "-" if value is None else f"{value:{form}}"
-
-
-def _range(interval: Interval | None, form: str = ".4f") -> str:
-    return "-" if interval is None else f"{interval.low:{form}} {interval.high:{form}}"
+    return said

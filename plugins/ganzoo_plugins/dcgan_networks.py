@@ -45,6 +45,15 @@ class Convolutional(nn.Sequential):
         return x.flatten(1).squeeze(1) if x.shape[2:] == (1, 1) else x
 
 
+class ConvolutionalCritic(Convolutional):
+    def features(self, images: Tensor) -> Tensor:
+        """The last hidden activations, flat: (N, C, H, W) -> (N, d). The last layer, a convolution over the whole of
+        their map, is linear in them."""
+        for layer in list(self)[:-1]:
+            images = layer(images)
+        return images.flatten(1)
+
+
 @ganzoo.generator(name="dcgan")
 def dcgan_generator(
     z_dim: int,
@@ -95,4 +104,4 @@ def dcgan_critic(
             layers.append(nn.BatchNorm2d(after))
         layers.append(nn.LeakyReLU(0.2))
     layers.append(nn.Conv2d(widths[-1], outputs, SMALLEST[side]))
-    return _normal_weights(Convolutional(*layers), init_std)
+    return _normal_weights(ConvolutionalCritic(*layers), init_std)

@@ -1,0 +1,124 @@
+"""A critic network as an objective sees it: one loss an image, whatever the network's outputs and the labels are."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ganzoo.game import Critic, Need, Objective
+
+Head = Callable[[Tensor, Tensor | None], Tensor]
+"""(outputs, labels) -> (N,): what makes one loss an image of the network's outputs, (N,) or (N, classes)."""
+
+
+@dataclass(frozen=True)
+class BoundCritic:
+    """L(x), or L(x, y) under the labels of a batch: (N, C, H, W) -> (N,)."""
+
+    network: nn.Module
+    head: Head
+    labels: Tensor | None = None
+    """(B,) int64; real and generated images may come in one tensor, one after the other: they then repeat."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.head(self.network(x), self._labels_of(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """The network's last hidden representation of each image, (N, d)."""
+        found: Tensor = self.network.features(x)  # type: ignore[operator]
+        return found
+
+    def gradient_in_theta(self, x: Tensor) -> Tensor:
+        """grad_theta L(x_i) of each image: (N, C, H, W) -> (N, number of parameters). Differentiable in theta.
+
+        Takes N times the memory of the parameters. The network must be without batch statistics.
+        """
+        weights: dict[str, Tensor] = dict(self.network.named_parameters())
+        if not weights:
+            return x.new_zeros(len(x), 0)
+        labels = self._labels_of(x)
+
+        def loss(weights: dict[str, Tensor], image: Tensor, label: Tensor | None) -> Tensor:
+            outputs = torch.func.functional_call(self.network, weights, (image[None],))
+            return self.head(outputs, None if label is None else label[None])[0]
+
+        per_sample = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, None if labels is None else 0))
+        gradients = per_sample(weights, x.detach(), labels)
+        return torch.cat([gradient.flatten(1) for gradient in gradients.values()], dim=1)
+
+    def _labels_of(self, x: Tensor) -> Tensor | None:
+        return None if self.labels is None else self.labels.repeat(len(x) // len(self.labels))
+
+
+def plain(outputs: Tensor, labels: Tensor | None) -> Tensor:
+    """L(x) = the output itself."""
+    return outputs
+
+
+def non_negative(outputs: Tensor, labels: Tensor | None) -> Tensor:
+    """L(x) = log(1 + exp(output)) >= 0   (Qi 2017, sec. 3, wants L >= 0)."""
+    return F.softplus(outputs)
+
+
+def class_loss(outputs: Tensor, labels: Tensor | None) -> Tensor:
+    """L(x, y) = -log softmax(a(x))_y   (Qi 2017, sec. 8.1): (N, classes), (N,) -> (N,), at least 0."""
+    assert labels is not None
+    return F.cross_entropy(outputs, labels, reduction="none")
+
+
+def class_or_none_loss(outputs: Tensor, labels: Tensor | None) -> Tensor:
+    """L(x, y) = -log(exp a_y / (1 + sum_k exp a_k))   (Qi 2017, sec. 8.2): (N, classes), (N,) -> (N,), at least 0.
+
+    1 / (1 + sum_k exp a_k) is the probability that x belongs to none of the classes.
+    """
+    assert labels is not None
+    return class_loss(_with_none(outputs), labels)
+
+
+def least_class_loss(outputs: Tensor, labels: Tensor | None) -> Tensor:
+    """L_ul(x) = min_l L(x, l), L with the probability of none   (Qi 2017, sec. 8.2): (N, classes) -> (N,)."""
+    return torch.logsumexp(_with_none(outputs), dim=1) - outputs.amax(dim=1)
+
+
+def _with_none(outputs: Tensor) -> Tensor:
+    return torch.cat([outputs, outputs.new_zeros(len(outputs), 1)], dim=1)
+
+
+def head_of(needs: frozenset[Need]) -> Head:
+    """What makes L of the outputs, by what the objective needs."""
+    if Need.LABELS in needs:
+        return class_or_none_loss if Need.UNLABELED in needs else class_loss
+    return non_negative if Need.NON_NEGATIVE in needs else plain
+
+
+def predicted(network: nn.Module, images: Tensor) -> Tensor:
+    """argmin_l L(x, l)   (Qi 2017, sec. 8.1): the class of each image, (N, C, H, W) -> (N,) int64.
+
+    The same under both conditional losses: they fall as a_l rises. The network decides in the mode it is in.
+    """
+    outputs: Tensor = network(images)
+    return outputs.argmax(dim=1)
+
+
+def matching_features(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+    """||E f(x) - E f(G(z))||^2 / d, f(x) the critic's last hidden representation   (Salimans et al. 2016, sec. 3.1).
+
+    The mean over the d features, where Salimans et al. take the sum: so its weight means the same at every width.
+    """
+    assert isinstance(critic, BoundCritic)
+    with torch.no_grad():
+        wanted = critic.features(real).mean(dim=0)
+    return (wanted - critic.features(fake).mean(dim=0)).square().mean()
+
+
+def matched(game: Objective, weight: float) -> Objective:
+    """The game with `weight * matching_features` added to its generator loss; untouched at weight 0."""
+    if weight == 0:
+        return game
+
+    def generator_loss(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        return game.generator_loss(critic, real, fake) + weight * matching_features(critic, real, fake)
+
+    return game._replace(generator_loss=generator_loss, needs=game.needs | {Need.FEATURES})

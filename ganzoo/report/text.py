@@ -1,0 +1,40 @@
+"""Tables and notes as plain text, the same whatever the window of whoever started it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from io import StringIO
+from textwrap import fill, shorten
+
+from rich.console import Console
+from rich.table import Table
+
+from ganzoo.statistics import Interval
+
+
+def as_text(table: Table, notes: Sequence[str]) -> str:
+    """The table, an empty line, the notes folded at 120 characters."""
+    out = StringIO()
+    Console(file=out, width=180, color_system=None, highlight=False).print(table)
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    return "\n".join([*lines, "", *(fill(inert(note), 120, subsequent_indent="  ") for note in notes)]) + "\n"
+
+
+def counted(verdicts: Sequence[str]) -> str:
+    """`2 done, diverged@41`."""
+    counts = Counter(verdicts)
+    parts = [f"{counts.pop('done')} done" if "done" in counts else ""]
+    parts += [verdict if n == 1 else f"{n} x {verdict}" for verdict, n in counts.items()]
+    return ", ".join(shorten(inert(part), 60) for part in parts if part)
+
+
+def inert(text: str) -> str:
+    """Harmless on a terminal: a name may hold anything."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def number(value: float | None, form: str = ".4f") -> str:
+    return "-" if value is None else f"{value:{form}}"
+
+
+def span(interval: Interval | None, form: str = ".4f") -> str:
+    return "-" if interval is None else f"{interval.low:{form}} {interval.high:{form}}"
