@@ -1,10 +1,11 @@
 """Classification by a trained critic: by its own conditional loss, or by an SVM on its features."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
+from sklearn.decomposition import PCA
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -16,12 +17,15 @@ from ganzoo.data import ImageSet, scaled
 from ganzoo.errors import UserError
 from ganzoo.heads import predicted
 
+Classifier = Callable[[ImageSet], Tensor]
+"""N images -> the class of each, (N,) int64 on the CPU."""
+
 CHUNK = 512
 """Images at a time."""
 GRID = 4
 """Feature maps are max-pooled to GRID x GRID   (Qi 2017, sec. 9.4; Radford et al. 2016, sec. 5.1)."""
-PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
-"""The SVM's C, one of which is chosen by cross-validation on the labelled images."""
+PENALTIES = (0.01, 0.1, 1.0)
+"""The SVM's C times the number of features, one of which is chosen by cross-validation on the labelled images."""
 FOLDS = 5
 
 
@@ -44,10 +48,14 @@ def chunks(images: ImageSet, device: torch.device) -> Iterator[Tensor]:
         yield scaled(part.to(device))
 
 
-def classes_by_loss(network: nn.Module, images: ImageSet, device: torch.device) -> Tensor:
-    """argmin_l L(x, l) of each image, in eval mode: (N,) int64 on the CPU   (Qi 2017, sec. 8.1)."""
-    with evaluating(network):
-        return torch.cat([predicted(network, x).cpu() for x in chunks(images, device)])
+def least_loss(network: nn.Module, device: torch.device) -> Classifier:
+    """argmin_l L(x, l) of each image, in eval mode   (Qi 2017, sec. 8.1)."""
+
+    def classes(images: ImageSet) -> Tensor:
+        with evaluating(network):
+            return torch.cat([predicted(network, x).cpu() for x in chunks(images, device)])
+
+    return classes
 
 
 def pooled_layers(network: nn.Module, images: ImageSet, device: torch.device) -> np.ndarray:
@@ -83,19 +91,22 @@ def pooled_layers(network: nn.Module, images: ImageSet, device: torch.device) ->
     return torch.cat(found).numpy()
 
 
-def classes_by_svm(network: nn.Module, labelled: ImageSet, images: ImageSet, device: torch.device) -> Tensor:
-    """An L2-SVM (squared hinge) on the critic's max-pooled layers, trained on the labelled images: (N,) int64.
+def svm_on_layers(network: nn.Module, labelled: ImageSet, device: torch.device) -> Classifier:
+    """An L2-SVM (squared hinge) on the critic's max-pooled layers, trained on the labelled images.
 
     Radford et al. 2016, sec. 5.1, the DCGAN of Qi 2017, table 2. Features are standardised; C is chosen by
     cross-validation on the labelled images where each class has enough of them, else the middle of the grid.
     """
     assert labelled.labels is not None
-    machine = make_pipeline(StandardScaler(), LinearSVC(random_state=0, C=PENALTIES[1], dual=True, max_iter=20_000))
     features, labels = pooled_layers(network, labelled, device), labelled.labels.numpy()
+    penalties = [c / features.shape[1] for c in PENALTIES]
+    vectors = LinearSVC(C=penalties[1], dual=True, tol=1e-3, max_iter=10_000, random_state=0)
     if np.bincount(labels).min() >= FOLDS:
-        machine = GridSearchCV(machine, {"linearsvc__C": PENALTIES}, cv=FOLDS)
-    machine.fit(features, labels)
-    return torch.from_numpy(machine.predict(pooled_layers(network, images, device)))
+        vectors = GridSearchCV(vectors, {"C": penalties}, cv=FOLDS)
+    # Fewer images than features: a rotation into the images' own span changes no distance and is several times faster.
+    turned = [PCA(svd_solver="full")] if len(features) < features.shape[1] else []
+    machine = make_pipeline(StandardScaler(), *turned, vectors).fit(features, labels)
+    return lambda images: torch.from_numpy(machine.predict(pooled_layers(network, images, device)))
 
 
 def accuracy(found: Tensor, images: ImageSet) -> float:

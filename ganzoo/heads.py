@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from ganzoo.game import Critic, Need, Objective
 
@@ -45,11 +47,26 @@ class BoundCritic:
             return self.head(outputs, None if label is None else label[None])[0]
 
         per_sample = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, None if labels is None else 0))
-        gradients = per_sample(weights, x.detach(), labels)
-        return torch.cat([gradient.flatten(1) for gradient in gradients.values()], dim=1)
+        with _WeightNormTwiceDifferentiable():
+            gradients = per_sample(weights, x.detach(), labels)
+        return torch.cat([gradient.reshape(len(x), -1) for gradient in gradients.values()], dim=1)
 
     def _labels_of(self, x: Tensor) -> Tensor | None:
         return None if self.labels is None else self.labels.repeat(len(x) // len(self.labels))
+
+
+class _WeightNormTwiceDifferentiable(TorchFunctionMode):
+    """torch's backward of g v / ||v|| is right, but its own derivative takes ||v|| for a constant (seen in 2.15)."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return (_weight_norm if function is torch._weight_norm else function)(*args, **(kwargs or {}))
+
+
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    """g v / ||v||, a norm for each index along `dim`; -1 is torch's word for one norm of the whole."""
+    others = [axis for axis in range(v.dim()) if axis != dim]
+    norm: Tensor = torch.linalg.vector_norm(v, dim=None if dim == -1 else others, keepdim=dim != -1)
+    return v * (g / norm)
 
 
 def plain(outputs: Tensor, labels: Tensor | None) -> Tensor:

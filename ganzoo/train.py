@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ganzoo.classify import accuracy, classes_by_loss, classes_by_svm
+from ganzoo.classify import Classifier, accuracy, least_loss, svm_on_layers
 from ganzoo.config import Cell, LabelPlan
 from ganzoo.data import Batches, ImageSet, Labelling, Splits, draw_labels, scaled
 from ganzoo.durable import load_checkpoint, save_checkpoint
@@ -400,18 +400,16 @@ class Training:
         return (self.data.validation if held_out is None else held_out).first(self.plan.validation_images)
 
     def accuracy(self, images: ImageSet) -> float:
-        """The share of images whose class the critic tells, in [0, 1].
+        """The share of the images whose class `classifier` tells, in [0, 1]."""
+        return accuracy(self.classifier()(images), images)
 
-        By argmin_l L(x, l) where the game is conditional, else by an SVM on the critic's layers, trained on the
-        labelled images. Raises Diverged where a weight is not finite: a class would be found all the same.
-        """
-        critic = self.players.critic
-        if not all(value.isfinite().all() for value in critic.state_dict().values()):
-            raise Diverged(self.round)
+    def classifier(self) -> Classifier:
+        """What the critic says of an image's class: argmin_l L(x, l) where the game is conditional, else an SVM on the
+        critic's layers, trained on the labelled images."""
         if self.players.classes:
-            return accuracy(classes_by_loss(critic, images, self.device), images)
+            return least_loss(self.players.critic, self.device)
         labelled = self.data.train if self.labelling is None else self.labelling.labelled
-        return accuracy(classes_by_svm(critic, labelled, images, self.device), images)
+        return svm_on_layers(self.players.critic, labelled, self.device)
 
     def error(self, images: ImageSet, n: int, protocol: Protocol) -> Reconstruction:
         """The reconstruction of the first n images, each under its own label where the game is conditional."""

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganzoo.classify import evaluating
+from ganzoo.classify import accuracy, evaluating
 from ganzoo.collapse import collapse
 from ganzoo.config import Cell, DataPlan, core_sha256
 from ganzoo.data import Splits, load_images, scaled, split
@@ -234,14 +234,15 @@ def _classified(training: Training, directory: Path) -> dict[str, Any]:
     """The accuracy of the last round's critic: nothing is selected on validation. No test accuracy of a cell that holds
     out a fold, which is there to choose by."""
     data, few = training.data, training.plan.test_images
-    test = None if training.cell.fold is not None else training.accuracy(data.test.first(few))
+    classify, test = training.classifier(), data.test.first(few)
+    held_out = training.cell.fold is not None
     _keep_samples(directory, training)
     return {
         "verdict": "done",
         "collapse": None if Need.ALONE in training.needs else _diversity(training),
         "classifier": "argmin L(x, y)" if training.players.classes else "L2-SVM on the critic's layers",
-        "validation_accuracy": training.accuracy(training.validation),
-        "test_accuracy": test,
+        "validation_accuracy": accuracy(classify(training.validation), training.validation),
+        "test_accuracy": None if held_out else accuracy(classify(test), test),
         "labelled_images": len((data.train if training.labelling is None else training.labelling.labelled).images),
         "test_images": min(few, len(data.test.images)),
     }

@@ -14,16 +14,28 @@ SMALL = {
     "mnist": Protocol(
         per_class=10,
         subsets=6,
-        epochs=2,
+        epochs=4,
         choosing_epochs=1,
-        changes={**networks(16, 16, 0.05), **rates(0.002, 1), "z_dim": 50, "batch_size": 50},
+        changes={
+            **networks(16, 16, 0.05),
+            **rates(0.002, 1),
+            "z_dim": 50,
+            "batch_size": 32,
+            "data.split": [4_800, 2_000, 5_000],
+        },
     ),
     "cifar10": Protocol(
-        per_class=400,
-        subsets=6,
-        epochs=3,
+        per_class=100,
+        subsets=5,
+        epochs=4,
         choosing_epochs=1,
-        changes={**networks(24, 16, 0.05), **rates(0.002, 1), "z_dim": 100, "batch_size": 64},
+        changes={
+            **networks(16, 16, 0.05),
+            **rates(0.002, 1),
+            "z_dim": 100,
+            "batch_size": 32,
+            "data.split": [4_800, 2_000, 5_000],
+        },
     ),
 }
 PAPER = Protocol(
