@@ -7,7 +7,12 @@ from importlib import import_module
 
 from ganzoo.paper import Item
 
-NAMES: tuple[str, ...] = ("figure-1", "table-1", "table-2", "table-3", "consistency", "generalization")
+NAMES = (
+    *(f"figure-{i}" for i in (1, 2, 3, 4, 5, 6, 7, 8, 10)),
+    *(f"table-{i}" for i in (1, 2, 3)),
+    "consistency",
+    "generalization",
+)
 
 
 def items() -> dict[str, Item]:

@@ -11,6 +11,8 @@ from ganzoo.paper import Options
 from ganzoo.progress import following
 from ganzoo.report import reported
 from ganzoo.report.figures import draw
+from ganzoo.report.text import counted
+from ganzoo.statistics import differences_to, interval_of_mean
 from ganzoo.worker import read_pictures
 from ganzoo.zoo import Zoo
 
@@ -66,3 +68,71 @@ def compared(options: Options, name: str, **changes: Any) -> Compared:
         commit_json(folder / "summary.json", summary)
         draw(rows, run.baselines(), folder)
     return Compared(folder, rows, text)
+
+
+def size_of(options: Options) -> dict[str, Any]:
+    """The plan's keys for the size: on digits ganzoo's own plan, on other data a quarter of the width for a few epochs,
+    or the paper's (Qi 2017, sec. 9), which is that of `Plan`'s defaults."""
+    if options.size == "paper":
+        return {
+            "epochs": 25 if options.data == "celeba" else 100,
+            "data.size": 64 if options.data == "celeba" else None,
+        }
+    if options.data == "digits":
+        return {}
+    small = {"validation_images": 100, "test_images": 300, "control_images": 50, "epochs": 4, "validate_every": 1}
+    rates = {"critic_rate": 0.002, "generator_rate": 0.002, "decay": 0.8, "decay_epochs": 1}
+    protocols = {"validation_mre": {"steps": 100, "restarts": 1}, "test_mre": {"steps": 300, "restarts": 2}}
+    return {**small, "shared": rates, "generator.width": 16, "critic.width": 16, **protocols}
+
+
+def of_row(row: dict[str, Any], path: str) -> float | None:
+    """`collapse.spread` -> that figure of a finished row; None where it has none."""
+    found: Any = row
+    for key in path.split("."):
+        found = None if found is None else found.get(key)
+    return found if row["verdict"] == "done" else None
+
+
+def means(rows: list[dict[str, Any]], path: str) -> dict[str, float]:
+    """label -> the mean of a figure over the finished seeds."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        value = of_row(row, path)
+        if value is not None:
+            found.setdefault(row["label"], []).append(value)
+    return {label: sum(values) / len(values) for label, values in found.items()}
+
+
+def table_of(rows: list[dict[str, Any]], columns: dict[str, str]) -> str:
+    """A line a contender: the mean of each figure with its 95 % interval; `columns` are headings by path."""
+    labels = list(dict.fromkeys(row["label"] for row in rows))
+    width = max(len(label) for label in labels)
+    lines = [" ".join([" " * width, *(f"{heading:>24}" for heading in columns.values()), " seeds"])]
+    for label in labels:
+        mine = [row for row in rows if row["label"] == label]
+        cells = []
+        for path in columns:
+            values = [value for row in mine if (value := of_row(row, path)) is not None]
+            interval = interval_of_mean(values)
+            within = "" if interval is None else f" {interval.low:.3f} {interval.high:.3f}"
+            cells.append(f"{sum(values) / len(values):.4f}{within}" if values else "-")
+        verdicts = counted([row["verdict"] for row in mine])
+        lines.append(" ".join([label.ljust(width), *(f"{cell:>24}" for cell in cells), f" {verdicts}"]))
+    return "\n".join(lines)
+
+
+def difference(rows: list[dict[str, Any]], path: str, one: str, other: str) -> str:
+    """`+0.012 (95 % interval -0.003 to +0.027, p = 0.250, 3 seeds)`: one minus other, paired by seed."""
+    by_seed = {
+        label: {
+            row["seed"]: value for row in rows if row["label"] == label and (value := of_row(row, path)) is not None
+        }
+        for label in (one, other)
+    }
+    found = differences_to(by_seed[other], {one: by_seed[one]})
+    if one not in found:
+        return "not known: no seed of both finished"
+    d = found[one]
+    within = "" if d.interval is None else f"95 % interval {d.interval.low:+.4f} to {d.interval.high:+.4f}, "
+    return f"{d.mean:+.4f} ({within}p = {d.p:.3f}, {d.pairs} seeds)"

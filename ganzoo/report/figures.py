@@ -19,16 +19,16 @@ def draw(rows: list[dict[str, Any]], baselines: dict[str, float], folder: Path) 
     with_curve = [row for row in rows if figure is not None and all(figure in p for p in row.get("curve") or [{}])]
     if with_curve:
         assert figure is not None
-        drawn.append(_save(curves(with_curve, baselines, figure), folder / "curves.png"))
+        drawn.append(save(curves(with_curve, baselines, figure), folder / "curves.png"))
     pictures = {}
     for row in rows:
         if row["verdict"] == "done" and row["label"] not in pictures:
             directory = next((folder / "cells").glob(f"*-{row['cell'][:8]}"))
             pictures[row["label"]] = read_pictures(directory)
     if pictures:
-        drawn.append(_save(samples(pictures), folder / "samples.png"))
+        drawn.append(save(samples(pictures), folder / "samples.png"))
         if all("reconstructions" in found for found in pictures.values()):
-            drawn.append(_save(reconstructions(pictures), folder / "reconstructions.png"))
+            drawn.append(save(reconstructions(pictures), folder / "reconstructions.png"))
     return drawn
 
 
@@ -103,7 +103,7 @@ def _show(axes: Any, picture: np.ndarray, title: str) -> None:
     axes.set_axis_off()
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
     buffer = io.BytesIO()
     # No date and no version in the file: the same rows give the same bytes.
     figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
