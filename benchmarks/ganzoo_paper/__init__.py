@@ -8,7 +8,7 @@ from importlib import import_module
 from ganzoo.paper import Item
 
 NAMES = (
-    *(f"figure-{i}" for i in (1, 2, 3, 4, 5, 6, 7, 8, 10)),
+    *(f"figure-{i}" for i in range(1, 11)),
     *(f"table-{i}" for i in (1, 2, 3)),
     "consistency",
     "generalization",
