@@ -2,9 +2,9 @@
 
     python benchmarks/gpu.py --data FOLDER/cifar10.npz [--minutes 9] [--state STATE.tar]
 
-First the tests that need a GPU, then `cifar10-paper.toml`. STATE.tar holds the run folder: read where it exists,
-written before the command ends, so that a machine that keeps nothing can go on from it. Exit status 0: all done; 75:
-come again.
+First the tests that need a GPU, then `cifar10-paper.toml`, then table 2 and figure 9 at the paper's size. STATE.tar
+holds the run folders: read where it exists, written before the command ends, so that a machine that keeps nothing can
+go on from it. Exit status 0: all done; 75: come again.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-RUN = Path("runs/cifar10-paper")
+RUNS = Path("runs/gpu")
 AGAIN = 75
 GRACE = 20
 """Seconds kept for the last checkpoint and the archive."""
@@ -45,7 +45,8 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--state", type=Path, help="archive of the run folder")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the plan")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change cifar10-paper.toml")
+    parser.add_argument("--size", default="paper", help="of the paper's items: paper, or small to try the script out")
     options = parser.parse_args()
     deadline = time.monotonic() + 60 * options.minutes - GRACE
     if not options.data.is_file():
@@ -54,20 +55,33 @@ def main() -> int:
         with tarfile.open(options.state) as archive:
             archive.extractall(ROOT, filter="data")
     python = sys.executable
-    if not (ROOT / RUN).exists():
+    if not (ROOT / RUNS).exists():
         tested = run_until([python, "-m", "pytest", "-m", "gpu"], deadline)
         if tested not in (0, 5):  # 5: none collected
             print("the GPU's tests fail: no figures are made with it", file=sys.stderr)
             return tested or 1
-    bench = [python, "-c", "from ganzoo.cli import main; main()", "bench", "benchmarks/cifar10-paper.toml"]
-    changes = [f"data.path={os.path.relpath(options.data.resolve(), ROOT)}", "checkpoint_seconds=10", *options.set]
-    done = run_until(
-        [*bench, "--device", options.device, "--out", str(RUN), *(x for c in changes for x in ("--set", c))], deadline
-    )
-    if options.state:
+    status: int | None = 0
+    for name, arguments in commands(options).items():
+        where = ["--device", options.device, "--out", str(RUNS / name)]
+        status = run_until([python, "-c", "from ganzoo.cli import main; main()", *arguments, *where], deadline)
+        if status != 0:
+            break
+    if options.state and (ROOT / RUNS).exists():
         with tarfile.open(options.state, "w") as archive:
-            archive.add(ROOT / RUN, RUN)
-    return AGAIN if done is None else done
+            archive.add(ROOT / RUNS, RUNS)
+    return AGAIN if status is None else status
+
+
+def commands(options: argparse.Namespace) -> dict[str, list[str]]:
+    """Folder -> what is run into it, the most valuable first. Each resumes in its folder, and is quick once done."""
+    data = os.path.relpath(options.data.resolve(), ROOT)
+    changes = [f"data.path={data}", "checkpoint_seconds=10", *options.set]
+    paper = ["--size", options.size, "--data", "cifar10", "--path", data]
+    return {
+        "cifar10-paper": ["bench", "benchmarks/cifar10-paper.toml", *(x for c in changes for x in ("--set", c))],
+        "table-2": ["paper", "table-2", *paper],
+        "figure-9": ["paper", "figure-9", *paper],
+    }
 
 
 if __name__ == "__main__":

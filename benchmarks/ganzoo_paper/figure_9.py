@@ -90,7 +90,9 @@ def figure_9(options: Options) -> str:
     base = size_of(options)
     rate = {"digits": 0.004}.get(options.data, 0.002) if options.size == "small" else 1e-3
     asked = {objective: candidates(objective, budget.settings, rate) for objective in SPACE}
-    plan = {**base, **budget.search, "seeds": 1, "first_seed": SEARCH_SEED}
+    # Rows always hold a test MRE; nothing is chosen by it, so it need not be a good one.
+    hardly = {"test_images": 8, "control_images": 4}
+    plan = {**base, **budget.search, **hardly, "seeds": 1, "first_seed": SEARCH_SEED}
     searched = compared(options, "search", **plan, objectives=[label for labels in asked.values() for label in labels])
     found = means(searched.rows, "validation_mre")
     chosen = {
