@@ -46,15 +46,13 @@ class Budget(NamedTuple):
     """... and for the seeds that are reported."""
 
 
-FEW = {"data.split": [12_800, 2_000, 2_000], "data.shuffle": False, "validation_images": 100, "test_images": 300}
+FEW = {"data.size": 16, "validation_images": 100, "test_images": 300}
+CIFAR = {**FEW, "data.split": [12_800, 2_000, 2_000], "data.shuffle": False}
+FOLDER = {**FEW, "data.split": [10_000, 1_000, 1_000], "data.shuffle": True}
 SMALL = {
     "digits": Budget(8, {"epochs": 20}, {"seeds": 3}),
-    "cifar10": Budget(4, {**FEW, "epochs": 2}, {**FEW, "epochs": 6, "seeds": 1}),
-    "folder": Budget(
-        4,
-        {**FEW, "data.split": [10_000, 1_000, 1_000], "data.shuffle": True, "data.size": 32, "epochs": 2},
-        {**FEW, "data.split": [10_000, 1_000, 1_000], "data.shuffle": True, "data.size": 32, "epochs": 6, "seeds": 1},
-    ),
+    "cifar10": Budget(6, {**CIFAR, "epochs": 2}, {**CIFAR, "epochs": 8, "seeds": 2}),
+    "folder": Budget(6, {**FOLDER, "epochs": 2}, {**FOLDER, "epochs": 8, "seeds": 2}),
 }
 LARGE = {"validation_images": 1000, "validate_every": 5}
 AT_PAPER = {
