@@ -65,7 +65,7 @@ class _WeightNormTwiceDifferentiable(TorchFunctionMode):
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     """g v / ||v||, a norm for each index along `dim`; -1 is torch's word for one norm of the whole."""
     others = [axis for axis in range(v.dim()) if axis != dim]
-    norm: Tensor = torch.linalg.vector_norm(v, dim=None if dim == -1 else others, keepdim=dim != -1)
+    norm: Tensor = torch.linalg.vector_norm(v, dim=others, keepdim=dim != -1)
     return v * (g / norm)
 
 

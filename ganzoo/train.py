@@ -405,11 +405,17 @@ class Training:
 
     def classifier(self) -> Classifier:
         """What the critic says of an image's class: argmin_l L(x, l) where the game is conditional, else an SVM on the
-        critic's layers, trained on the labelled images."""
+        critic's layers, trained on the labelled images.
+
+        Raises Diverged where a weight is not finite: a class would be found all the same.
+        """
+        critic = self.players.critic
+        if not all(value.isfinite().all() for value in critic.state_dict().values()):
+            raise Diverged(self.round)
         if self.players.classes:
-            return least_loss(self.players.critic, self.device)
+            return least_loss(critic, self.device)
         labelled = self.data.train if self.labelling is None else self.labelling.labelled
-        return svm_on_layers(self.players.critic, labelled, self.device)
+        return svm_on_layers(critic, labelled, self.device)
 
     def error(self, images: ImageSet, n: int, protocol: Protocol) -> Reconstruction:
         """The reconstruction of the first n images, each under its own label where the game is conditional."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ganzoo.config import Cell, Contender, Plan, cells, contenders, default_objectives, read_plan, value_of
 from ganzoo.errors import UserError
+from ganzoo.game import Need
 from ganzoo.zoo import Zoo
 
 MakeCell = Callable[..., Cell]
@@ -114,6 +115,22 @@ def test_none_is_a_value(zoo: Zoo) -> None:
         ("gls-gan:slope=1,", "slope has no value"),
         ("gls-gan:critic.width=3", "objective 'gls-gan' has no hyperparameter 'critic.width'"),
         ("gls-gan:objective.self=3", "has no hyperparameter 'self'"),
+        (
+            "dcgan:theta_penalti=1",
+            "objective 'dcgan' has no hyperparameter 'theta_penalti'; did you mean 'theta_penalty'",
+        ),
+        ("dcgan:theta_penalty=-0.1", r"'dcgan': theta_penalty = -0.1 is outside its domain \(float, >= 0, <= 1e6\)"),
+        ("dcgan:theta_penalty=nan", "theta_penalty = nan is outside its domain"),
+        ("dcgan:theta_penalty=inf", "theta_penalty = inf is outside its domain"),
+        ("dcgan:theta_penalty=true", "theta_penalty = True is outside its domain"),
+        ("dcgan:theta_penalty=none", "theta_penalty = None is outside its domain"),
+        ("gls-gan:feature_matching=much", "feature_matching = 'much' is outside its domain"),
+        ("gls-gan:feature_matching=2000000", "feature_matching = 2000000 is outside its domain"),
+        ("gls-gan:cost.theta_penalty=1", "cost 'leaky' has no hyperparameter 'theta_penalty'; there are: slope"),
+        ("dcgan:critic_steps=0", "'dcgan': critic_steps = 0: input should be greater than or equal to 1"),
+        ("dcgan:critic_steps=2.5", "'dcgan': critic_steps = 2.5: input should be a valid integer"),
+        ("dcgan:critic_step=2", "has no hyperparameter 'critic_step'; did you mean 'critic_steps'"),
+        ("cls-gan:unlabeled_weight=0", "unlabeled_weight = 0 is outside its domain"),
     ],
 )
 def test_each_slip_in_an_objective_is_one_line_that_names_it(text: str, match: str, zoo: Zoo) -> None:
@@ -122,7 +139,6 @@ def test_each_slip_in_an_objective_is_one_line_that_names_it(text: str, match: s
 
 def test_strangers_costs_are_played_by_every_objective_that_takes_one(zoo: Zoo, plugin: Callable[..., Path]) -> None:
     ours = default_objectives(zoo, Plan())
-    assert set(ours) == {"ls-gan", "gls-gan", "wgan", "wgan-gp", "dcgan", "cls-gan"}
     own = Zoo.installed(
         plugin("""
     @ganzoo.cost
@@ -132,6 +148,102 @@ def test_strangers_costs_are_played_by_every_objective_that_takes_one(zoo: Zoo, 
     )
     assert set(default_objectives(own, Plan())) - set(ours) == {"gls-gan:cost=mine"}
     assert {cell.contender.label for cell in cells(read_plan(None), own)} == {*ours, "gls-gan:cost=mine"}
+
+
+# What any objective can be given, and what a plan's measure and labels make sense for
+
+
+def test_every_objective_takes_penalty_ii_and_feature_matching(zoo: Zoo) -> None:
+    for name in zoo.names("objective"):
+        off, on = asked(f"{name}:theta_penalty=0,0.1,feature_matching=2", zoo)
+        assert (off.theta_penalty, on.theta_penalty) == (0.0, 0.1)
+        assert off.feature_matching == on.feature_matching == 2.0
+        assert on.label == f"{name}:theta_penalty=0.1,feature_matching=2"
+        own = asked(name, zoo)[0].game(zoo).needs
+        assert off.game(zoo).needs == own | {Need.FEATURES}
+        assert on.game(zoo).needs == own | {Need.FEATURES, Need.PER_SAMPLE}
+
+
+def test_a_contender_may_have_a_recipe_of_its_own_in_part(zoo: Zoo, tiny: MakePlan) -> None:
+    made = cells(tiny(objectives=["dcgan:critic_steps=1,3", "wgan"]), zoo)
+    assert [(c.contender.label, c.recipe.critic_steps) for c in made] == [
+        ("dcgan:critic_steps=1", 1),
+        ("dcgan:critic_steps=3", 3),
+        ("wgan", 1),
+    ]
+    assert made[1].recipe.critic_rate == made[2].recipe.critic_rate == tiny().shared.critic_rate
+
+
+def test_an_objective_s_own_hyperparameter_comes_before_what_any_can_be_given(plugin: Callable[..., Path]) -> None:
+    own = Zoo.installed(
+        plugin("""
+    @ganzoo.objective
+    def mine(theta_penalty: float = 1.0):
+        return ganzoo.Objective(lambda critic, real, fake: critic(real).mean() * theta_penalty)
+    """)
+    )
+    (found,) = asked("mine:theta_penalty=-3.0", own)
+    assert found.hyperparameters == {"theta_penalty": -3.0}
+    assert found.theta_penalty == 0.0
+
+
+ALL = {"ls-gan", "gls-gan", "wgan", "wgan-gp", "dcgan", "cls-gan"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({}, ALL),
+        ({"labels.per_class": 5}, ALL | {"conditional-gan"}),
+        ({"measure": "accuracy"}, ALL | {"supervised"}),
+        ({"measure": "accuracy", "labels.per_class": 5}, ALL | {"supervised", "conditional-gan"}),
+    ],
+)
+def test_the_default_objectives_are_those_that_the_plan_makes_sense_for(
+    changes: dict[str, Any], wanted: set[str], zoo: Zoo, tiny: MakePlan
+) -> None:
+    plan = tiny(**changes)
+    assert set(default_objectives(zoo, plan)) == wanted
+    assert {cell.contender.label for cell in cells(plan, zoo)} == wanted
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        (
+            {"objectives": ["supervised"]},
+            "supervised trains no generator, so it reconstructs nothing; .*measure=accuracy",
+        ),
+        ({"objectives": ["conditional-gan"]}, "conditional-gan needs unlabelled images, and all are labelled;"),
+        ({"objectives": ["dcgan"], "labels.folds": 3}, "labels.folds = 3 holds out labelled images to classify;"),
+        (
+            {"objectives": ["supervised:feature_matching=1"], "measure": "accuracy"},
+            "supervised:feature_matching=1 trains no generator, whose features could be matched",
+        ),
+    ],
+)
+def test_what_leaves_an_objective_nothing_to_play_with_is_refused(
+    changes: dict[str, Any], match: str, zoo: Zoo, tiny: MakePlan
+) -> None:
+    with pytest.raises(UserError, match=match) as caught:
+        cells(tiny(**changes), zoo)
+    assert "\n" not in str(caught.value)
+
+
+def test_folds_are_cells_of_their_own_within_a_seed(zoo: Zoo, tiny: MakePlan) -> None:
+    plan = tiny(objectives=["supervised", "dcgan"], seeds=2, measure="accuracy", **{"labels.folds": 3})
+    made = cells(plan, zoo)
+    assert [(c.contender.label, c.seed, c.fold) for c in made] == [
+        (o, s, f) for o in ("supervised", "dcgan") for s in (0, 1) for f in range(3)
+    ]
+    assert len({c.sha256 for c in made}) == 12
+    assert all(f"-seed{c.seed}-fold{c.fold}-" in c.directory for c in made)
+    without = cells(tiny(objectives=["supervised"], measure="accuracy"), zoo)
+    assert [c.fold for c in without] == [None]
+    assert "fold" not in without[0].directory
+    again = Cell.model_validate_json(made[4].model_dump_json())
+    assert again == made[4]
+    assert again.sha256 == made[4].sha256
 
 
 # TOML
@@ -149,6 +261,11 @@ def written(tmp_path: Path, text: str) -> Path:
         ("[data]\nsizes = 3", r"unknown key 'sizes' in \[data\]; did you mean 'size'"),
         ("[shared]\noptimiser = 'adam'", r"unknown key 'optimiser' in \[shared\]; did you mean 'optimizer'"),
         ("[test_mre]\nstep = 3", r"unknown key 'step' in \[test_mre\]; did you mean 'steps'"),
+        ("[labels]\nper_clas = 3", r"unknown key 'per_clas' in \[labels\]; did you mean 'per_class'"),
+        ("[labels]\nper_class = 0", "labels.per_class = 0: input should be greater than or equal to 1"),
+        ("[labels]\nfolds = 1", "labels.folds = 1: input should be greater than or equal to 2"),
+        ("measure = 'fid'", "measure = 'fid': input should be 'mre' or 'accuracy'"),
+        ("first_seed = -1", "first_seed = -1: input should be greater than or equal to 0"),
         ("seeds = true", "seeds = True: input should be a valid integer"),
         ("seeds = '3'", "seeds = '3': input should be a valid integer"),
         ("seeds = 3.0", "seeds = 3.0"),
@@ -195,6 +312,7 @@ def test_a_plan_comes_back_from_its_own_toml(tiny: MakePlan, tmp_path: Path) -> 
         Plan(),
         tiny(objectives=["gls-gan:slope=0,0.5", "ls-gan:balance=none"], plugins=["a.py"], cost="elu"),
         tiny(**{"data.set": "npz", "data.path": "x y.npz", "data.size": 16, "generator.norm": "none"}),
+        tiny(measure="accuracy", first_seed=7, **{"labels.per_class": 4, "labels.folds": 2}),
     ]
     for plan in plans:
         path = written(tmp_path, plan.toml())
@@ -255,13 +373,17 @@ def test_a_cell_comes_back_from_its_json(one_cell: MakeCell) -> None:
         {"validate_every": 2},
         {"threads": 2},
         {"device": "cuda"},
+        {"measure": "accuracy"},
+        {"labels.per_class": 3},
         {"objective": "dcgan:x"},
     ],
 )
 def test_the_hash_of_a_cell_changes_with_each_thing_that_matters(changes: dict[str, Any], one_cell: MakeCell) -> None:
     here = one_cell("gls-gan")
     if "objective" in changes:
-        others = [one_cell(name) for name in ("gls-gan:slope=0.5", "gls-gan:cost=elu", "ls-gan")]
+        others = [
+            one_cell(name) for name in ("gls-gan:slope=0.5", "gls-gan:cost=elu", "ls-gan", "gls-gan:theta_penalty=0.1")
+        ]
     else:
         others = [one_cell("gls-gan", **changes)]
     for other in others:

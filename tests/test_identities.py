@@ -148,7 +148,7 @@ def test_a_different_slope_is_a_different_game(seed: int) -> None:
     assert values[0] - values[-1] > 0.01
 
 
-@pytest.mark.parametrize("name", ["ls-gan", "gls-gan", "wgan", "wgan-gp", "cls-gan"])
+@pytest.mark.parametrize("name", ["ls-gan", "gls-gan", "wgan", "wgan-gp", "cls-gan", "conditional-gan"])
 def test_the_generator_s_step_minimises_the_expected_loss(name: str) -> None:
     critic, real, fake = table(0)
     fake.requires_grad_(True)
@@ -283,6 +283,86 @@ def test_cls_gan_is_its_equation_with_the_softmax_written_out(seed: int) -> None
     torch.testing.assert_close(loss, -torch.log_softmax(network(fake), dim=1)[range(N), labels].mean())
 
 
+@seeds
+def test_the_unlabeled_loss_of_cls_gan_is_its_weighted_pairwise_term(seed: int) -> None:
+    critic, real, fake = table(seed)
+    of_real, of_fake, differences = outputs(critic, real, fake)
+    total = 0.0
+    for loss, loss_of_fake, difference in zip(of_real, of_fake, differences, strict=True):
+        total += max(0.3 * sum(map(abs, difference)) / len(difference) + loss - loss_of_fake, 0.0)
+    game = objective("cls-gan", unlabeled_weight=0.7)
+    assert game.unlabeled_loss is not None
+    assert float(game.unlabeled_loss(critic, real, fake).detach()) == pytest.approx(0.7 * total / N, rel=1e-12)
+    # The labelled part and T are those of the game without it.
+    plain = objective("cls-gan")
+    assert plain.unlabeled_loss is None
+    assert torch.equal(game.critic_loss(critic, real, fake), plain.critic_loss(critic, real, fake))
+    assert torch.equal(game.generator_loss(critic, real, fake), plain.generator_loss(critic, real, fake))
+
+
+@seeds
+@pytest.mark.parametrize("weight", [1.0, 0.25])
+def test_the_conditional_gan_is_the_logistic_game_of_d_exp_minus_l(seed: int, weight: float) -> None:
+    def positive(network: nn.Module) -> Callable[[Tensor], Tensor]:
+        return lambda x: F.softplus(network(x)) + 0.01
+
+    def by_hand(network: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+        d_of_real, d_of_fake = (torch.exp(-positive(network)(x)) for x in (real, fake))
+        return -d_of_real.log().mean() - (1 - d_of_fake).log().mean()
+
+    game = objective("conditional-gan", unlabeled_weight=weight)
+    assert game.unlabeled_loss is not None
+    unlabeled_loss = game.unlabeled_loss
+    assert_same(lambda network, real, fake: game.critic_loss(positive(network), real, fake), by_hand, seed)
+    assert_same(
+        lambda network, real, fake: unlabeled_loss(positive(network), real, fake) / weight, by_hand, seed
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [(1e-30, -math.log(1e-30)), (1e-6, -math.log(1e-6) + 5e-7), (1.0, -math.log(1 - math.exp(-1))), (100.0, 0.0)],
+)
+def test_the_conditional_gan_keeps_the_digits_of_any_loss_of_a_fake(level: float, expected: float) -> None:
+    """-log(1 - exp(-L)) in float32, where 1 - exp(-1e-30) is 0."""
+    loss = torch.full((3,), level, requires_grad=True)
+
+    def critic(x: Tensor) -> Tensor:
+        return loss if x.sum() == 0 else 0 * loss
+
+    found = objective("conditional-gan").critic_loss(critic, torch.ones(3, *SHAPE), torch.zeros(3, *SHAPE))
+    assert found.item() == pytest.approx(expected, rel=1e-5, abs=1e-20)
+    (gradient,) = torch.autograd.grad(found, loss)
+    assert gradient.isfinite().all()
+    of_one = -1 / math.expm1(level)  # d/dL of -log(1 - exp(-L))
+    torch.testing.assert_close(gradient, torch.full((3,), of_one / 3), rtol=1e-4, atol=1e-30)
+
+
+@pytest.mark.parametrize("flush", [False, True])
+def test_the_conditional_gan_is_finite_where_a_fake_is_surely_of_its_class(flush: bool) -> None:
+    """L = 0, also where the device takes the smallest floats for 0."""
+    loss = torch.zeros(3, requires_grad=True)
+    if flush and not torch.set_flush_denormal(True):
+        pytest.skip("this processor keeps the smallest floats")
+    try:
+        found = objective("conditional-gan").critic_loss(lambda x: loss, torch.ones(3, *SHAPE), torch.zeros(3, *SHAPE))
+        (gradient,) = torch.autograd.grad(found, loss)
+    finally:
+        torch.set_flush_denormal(False)
+    assert 80 < found.item() < 100
+    assert gradient.isfinite().all()
+
+
+@seeds
+def test_supervised_is_the_cross_entropy_of_the_real_images_alone(seed: int) -> None:
+    critic, real, fake = table(seed)
+    game = objective("supervised")
+    found = game.critic_loss(critic, real, fake)
+    assert float(found.detach()) == pytest.approx(sum(outputs(critic, real, fake)[0]) / N, rel=1e-12)
+    assert torch.equal(found, game.critic_loss(critic, real, 0 * fake))
+    assert game.unlabeled_loss is None
+
+
 # Weight clipping
 
 
@@ -301,7 +381,7 @@ def test_wgan_s_clip_leaves_all_weights_in_the_box_and_the_others_alone(clip: fl
     assert [id(p) for p in critic.parameters()] == identities
 
 
-@pytest.mark.parametrize("name", ["ls-gan", "gls-gan", "wgan-gp", "dcgan", "cls-gan"])
+@pytest.mark.parametrize("name", ["ls-gan", "gls-gan", "wgan-gp", "dcgan", "cls-gan", "conditional-gan", "supervised"])
 def test_no_other_objective_touches_the_weights(name: str) -> None:
     critic, _, _ = table(0)
     before = [p.detach().clone() for p in critic.parameters()]
@@ -422,7 +502,7 @@ def test_elu_of_a_huge_input_has_a_finite_gradient() -> None:
 @pytest.mark.parametrize(
     ("name", "recipe"),
     [
-        *((name, Recipe()) for name in ("ls-gan", "gls-gan", "cls-gan")),
+        *((name, Recipe()) for name in ("ls-gan", "gls-gan", "cls-gan", "conditional-gan", "supervised")),
         (
             "wgan",
             Recipe(optimizer="rmsprop", critic_rate=5e-5, generator_rate=5e-5, critic_steps=5, decay=1.0),
@@ -465,6 +545,9 @@ def test_the_default_recipe_is_that_of_section_9_2() -> None:
         ("wgan-gp", {"penalty_weight": 0.0}, set()),
         ("dcgan", {}, set()),
         ("cls-gan", {}, {Need.LABELS}),
+        ("cls-gan", {"unlabeled_weight": 0.5}, {Need.LABELS, Need.UNLABELED}),
+        ("conditional-gan", {}, {Need.LABELS, Need.UNLABELED}),
+        ("supervised", {}, {Need.LABELS, Need.ALONE}),
     ],
 )
 def test_an_objective_says_what_it_needs(name: str, hyperparameters: dict[str, float], needs: set[Need]) -> None:

@@ -15,7 +15,7 @@ import pytest
 # A shell without job control starts what is in the background deaf to Ctrl-C; a user's terminal does not.
 MAIN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from ganzoo.cli import main; main()"
 PLAN = """
-objectives = ["gls-gan", "cls-gan"]
+objectives = ["gls-gan", "cls-gan:unlabeled_weight=0.5"]
 seeds = 2
 epochs = 30
 validate_every = 5
@@ -26,6 +26,7 @@ test_images = 8
 control_images = 4
 checkpoint_seconds = 0.02
 data = { split = [64, 16, 16] }
+labels = { per_class = 3 }
 generator = { name = "dcgan", width = 4 }
 critic = { name = "dcgan", width = 4 }
 validation_mre = { steps = 3, restarts = 1 }

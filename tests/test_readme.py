@@ -8,7 +8,7 @@ import pytest
 
 from ganzoo.checks import run_checks
 from ganzoo.cli import main
-from ganzoo.config import default_objectives
+from ganzoo.config import Plan, default_objectives
 from ganzoo.zoo import Zoo
 
 ROOT = Path(__file__).parent.parent
@@ -31,7 +31,7 @@ def test_the_cost_of_the_readme_has_five_lines_and_passes_its_checks(cost_file: 
 
 
 def test_the_cost_of_the_readme_is_in_the_default_comparison(cost_file: Path) -> None:
-    assert "gls-gan:cost=capped" in default_objectives(Zoo.installed(cost_file))
+    assert "gls-gan:cost=capped" in default_objectives(Zoo.installed(cost_file), Plan())
 
 
 @pytest.mark.parametrize("line", re.findall(r"^    (ganzoo bench .*?)(?:\s+#.*)?$", README, re.MULTILINE))

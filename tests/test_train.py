@@ -73,6 +73,9 @@ def kill_after(one: Training, rounds: int, monkeypatch: pytest.MonkeyPatch) -> N
         ("wgan-gp", {}),
         ("wgan-gp", {"recipe": "native", "epochs": 5}),
         ("cls-gan", {"critic.norm": "batch"}),
+        ("cls-gan:unlabeled_weight=1.0,feature_matching=1.0", {"labels.per_class": 3, "measure": "accuracy"}),
+        ("conditional-gan:theta_penalty=0.1", {"labels.per_class": 3}),
+        ("supervised", {"measure": "accuracy"}),
     ],
 )
 def test_a_training_killed_after_every_round_ends_in_the_same_bits(

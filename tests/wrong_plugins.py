@@ -421,6 +421,139 @@ def logistic_of_d_on_real() -> Objective:
     return game(lambda critic, real, fake: -(logsigmoid(critic(real)) + logsigmoid(-critic(fake))).mean())
 
 
+# Semi-supervised objectives
+
+
+SEMI = frozenset({Need.LABELS, Need.UNLABELED})
+
+
+def hinge(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+    return (critic(real) - critic(fake) + 1).relu().mean()
+
+
+def semi(unlabeled_loss, needs=SEMI, critic_loss=hinge):
+    return Objective(critic_loss, unlabeled_loss=unlabeled_loss, needs=needs)
+
+
+@refused_by("objective-1")
+@ganzoo.objective
+def unlabeled_not_reduced(margin: Margin) -> Objective:
+    return semi(lambda critic, real, fake: (margin(real, fake) + critic(real) - critic(fake)).relu())
+
+
+@refused_by("objective-2")
+@ganzoo.objective
+def unlabeled_detached() -> Objective:
+    return semi(lambda critic, real, fake: hinge(lambda x: critic(x).detach(), real, fake))
+
+
+@refused_by("objective-4")
+@ganzoo.objective
+def unlabeled_in_place() -> Objective:
+    return semi(lambda critic, real, fake: hinge(critic, real.clamp_(-0.5, 0.5), fake))
+
+
+@refused_by("objective-5")
+@ganzoo.objective
+def unlabeled_sign_flipped(margin: Margin) -> Objective:
+    return semi(lambda critic, real, fake: (margin(real, fake) + critic(fake) - critic(real)).relu().mean())
+
+
+@refused_by("objective-5")
+@ganzoo.objective
+def unlabeled_without_fakes() -> Objective:
+    return semi(lambda critic, real, fake: critic(real).mean())
+
+
+@refused_by("objective-7")
+@ganzoo.objective
+def unlabeled_summed() -> Objective:
+    return semi(lambda critic, real, fake: (critic(real) - critic(fake) + 1).relu().sum())
+
+
+@refused_by("objective-8")
+@ganzoo.objective
+def unlabeled_column_against_row(margin: Margin) -> Objective:
+    return semi(lambda critic, real, fake: (margin(real, fake)[:, None] + critic(real) - critic(fake)).relu().mean())
+
+
+@refused_by("objective-10")
+@ganzoo.objective
+def unlabeled_undeclared() -> Objective:
+    return semi(hinge, needs=frozenset({Need.LABELS}))
+
+
+@refused_by("objective-10")
+@ganzoo.objective
+def unlabeled_declared_and_absent() -> Objective:
+    return semi(None)
+
+
+@refused_by("objective-10")
+@ganzoo.objective
+def unlabeled_without_labels() -> Objective:
+    return semi(hinge, needs=frozenset({Need.UNLABELED, Need.PER_SAMPLE}))
+
+
+@refused_by("objective-10")
+@ganzoo.objective
+def unlabeled_penalty_undeclared() -> Objective:
+    def unlabeled_loss(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        return hinge(critic, real, fake) + gradient_of(critic, real).flatten(1).square().sum(dim=1).mean()
+
+    return semi(unlabeled_loss)
+
+
+@refused_by("objective-10")
+@ganzoo.objective
+def alone_beside_generated_images() -> Objective:
+    return Objective(hinge, needs=frozenset({Need.LABELS, Need.ALONE}))
+
+
+@refused_by("objective-6")
+@ganzoo.objective
+def alone_of_the_first_image() -> Objective:
+    return Objective(lambda critic, real, fake: critic(real)[0], needs=frozenset({Need.LABELS, Need.ALONE}))
+
+
+@refused_by("objective-12")
+@ganzoo.objective
+def unlabeled_counting_its_calls() -> Objective:
+    calls = []
+
+    def unlabeled_loss(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        calls.append(1)
+        return hinge(critic, real, fake) * (1 + 1 / len(calls))
+
+    return semi(unlabeled_loss)
+
+
+@refused_by("objective-13")
+@ganzoo.objective
+def unlabeled_reading_a_value() -> Objective:
+    def unlabeled_loss(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        loss = hinge(critic, real, fake)
+        return loss if loss.item() < 100 else loss * 0.5
+
+    return semi(unlabeled_loss)
+
+
+@refused_by("objective-14")
+@ganzoo.objective
+def unlabeled_printing() -> Objective:
+    def unlabeled_loss(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
+        print("unlabelled", len(real))
+        return hinge(critic, real, fake)
+
+    return semi(unlabeled_loss)
+
+
+@refused_by("objective-15")
+@ganzoo.objective
+def unlabeled_hinge_of_the_mean() -> Objective:
+    return semi(lambda critic, real, fake: (critic(real) - critic(fake)).mean().relu())
+
+
 # Generators and critics, of 1x8x8 images and of any others
 
 

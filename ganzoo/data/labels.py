@@ -29,7 +29,8 @@ def draw_labels(
 
     With `folds` the labelled images are dealt, class by class, into so many equal parts, and part `fold` is held out
     (Qi 2017, sec. 9.4: five-fold cross-validation on the labelled examples). The unlabelled images are the same for
-    every fold. Raises UserError for unlabelled data, a class with fewer images, and more folds than images a class.
+    every fold. Raises UserError for unlabelled data, a class with fewer images than asked for, and more folds than
+    labelled images of a class.
     """
     if train.labels is None or not train.classes:
         raise UserError(f"{train.name} has no labels to keep")
@@ -37,6 +38,8 @@ def draw_labels(
     for label, name in enumerate(train.classes):
         places = (train.labels == label).nonzero().flatten()
         wanted = len(places) if per_class is None else per_class
+        if per_class is None and not len(places):
+            continue  # a rare class that fell into another part
         if not len(places):
             raise UserError(f"class '{name}' has no image in the training part of {train.name}")
         if wanted > len(places):

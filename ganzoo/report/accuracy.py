@@ -119,10 +119,15 @@ def notes(ranking: Ranking) -> list[str]:
         if ranking.held_out
         else "the test images, after the last round: nothing was selected on them or on validation"
     )
-    over = f"Intervals: {method} over {ranking.seeds} seeds." if ranking.seeds > 1 else "One seed: no intervals."
+    reference = f"Reference: {ranking.reference}, the plan's first."
+    certainty = f"One seed: neither intervals nor a test. {reference}"
+    if ranking.seeds > 1:
+        certainty = (
+            f"Intervals: {method} over {ranking.seeds} seeds. {reference} p: exact sign-flip test of the paired seeds,"
+            f" Holm-corrected; {reach(ranking.seeds, len(ranking.standings))}."
+        )
     return [
         f"Accuracy: the share of right classes on {where}. {ranking.labelled_images} labelled images a training, where"
         " not all are labelled each seed's own.",
-        f"{over} Reference: {ranking.reference}, the plan's first. p: exact sign-flip test of the paired seeds,"
-        f" Holm-corrected; {reach(ranking.seeds, len(ranking.standings))}.",
+        certainty,
     ]

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -64,13 +65,18 @@ def curves(rows: list[dict[str, Any]], baselines: dict[str, float], name: str = 
     return figure
 
 
+TITLE = 44
+"""Characters that fit above a grid of samples."""
+
+
 def samples(pictures: dict[str, dict[str, np.ndarray]]) -> Figure:
     """Samples of each objective's first seed, all from the same z; a conditional one shows a class a column."""
     columns = min(3, len(pictures))
     lines = -(-len(pictures) // columns)
     figure = Figure(figsize=(3.2 * columns, 3.4 * lines), layout="constrained")
     for place, (label, found) in enumerate(pictures.items(), start=1):
-        _show(figure.add_subplot(lines, columns, place), _grid(found["samples"], int(found["across"])), label)
+        title = fill(label, TITLE)
+        _show(figure.add_subplot(lines, columns, place), _grid(found["samples"], int(found["across"])), title)
     return figure
 
 
