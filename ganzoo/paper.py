@@ -6,6 +6,7 @@ Each announces a function that returns its items by name. An item is listed, and
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ import torch
 
 from ganzoo.bench import provenance, usable_cores
 from ganzoo.durable import commit, commit_json
-from ganzoo.errors import UserError, did_you_mean
+from ganzoo.errors import UserError, blamed, did_you_mean
 
 SIZES = ("small", "paper")
 RUNS = Path("runs/paper")
@@ -58,8 +59,16 @@ class Item(NamedTuple):
 
 
 def items() -> dict[str, Item]:
-    """Name -> item, of every installed distribution that announces some."""
-    return {name: item for point in entry_points(group="ganzoo.paper") for name, item in point.load()().items()}
+    """Name -> item, of every installed distribution that announces some. UserError for one that fails, or takes a name
+    that another has."""
+    found: dict[str, Item] = {}
+    for point in entry_points(group="ganzoo.paper"):
+        with blamed(f"{point.value}, announced for `ganzoo paper`,"):
+            announced = point.load()()
+        if twice := found.keys() & announced.keys():
+            raise UserError(f"{point.value} announces '{min(twice)}' for `ganzoo paper`, which another has announced")
+        found |= announced
+    return found
 
 
 def described(name: str, item: Item) -> dict[str, Any]:
@@ -102,7 +111,8 @@ def make(
 ) -> dict[str, Any]:
     """Run one item into its folder (rows.jsonl, figures, table.txt, item.json: how they came about); what it made.
 
-    Raises UserError for an unknown item, size, data set or device, before anything is written.
+    Raises UserError for an unknown item, size, data set or device, and for whatever the item refuses, before anything
+    is written.
     """
     if name not in known:
         raise UserError(f"the paper has no '{name}'{did_you_mean(name, known)}")
@@ -112,19 +122,28 @@ def make(
     chosen = data or (item.paper_data if size == "paper" and item.paper_data else item.data[0])
     if chosen not in item.data:
         raise UserError(f"{name} does not run on '{chosen}'{did_you_mean(chosen, item.data)}")
+    if path is not None and chosen in BARE:
+        others = " or ".join(other for other in item.data if other not in BARE)
+        raise UserError(f"{name} on {chosen} reads no --path" + (f"; say --data {others}" if others else ""))
     where = device or ("cuda" if size == "paper" and chosen != "synthetic" else "cpu")
-    if where.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"{name} at size {size} wants {where}, but torch sees no CUDA device here; take --device cpu")
+    _require_device(where, f"{name} at size {size}")
     folder = out or RUNS / name
     try:
+        absent = [place for place in (folder, *folder.parents) if not place.exists()]
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot use {folder}: {(error.strerror or str(error)).lower()}") from None
     options = Options(folder, size, chosen, path, where, jobs or (usable_cores() if where == "cpu" else 1))
     came_from = provenance(where)
     started = time.monotonic()
-    text = item.run(options)
-    commit(folder / "table.txt", text.encode())
+    try:
+        text = item.run(options).rstrip()
+    except BaseException:
+        with suppress(OSError):  # what the item made before it failed is there to be resumed
+            for place in absent:
+                place.rmdir()
+        raise
+    commit(folder / "table.txt", f"{text}\n".encode())
     made = {
         "item": name,
         "shows": item.shows,
@@ -135,6 +154,19 @@ def make(
     commit_json(folder / "item.json", made)
     files = [str(path) for path in sorted(folder.iterdir()) if path.is_file() and path.suffix in (".png", ".jsonl")]
     return {**made, "folder": str(folder), "text": text, "files": files}
+
+
+def _require_device(where: str, what: str) -> None:
+    try:
+        device = torch.device(where)
+    except RuntimeError:
+        raise UserError(f"no device named '{where}'; there are: cpu, cuda, cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"ganzoo does not run on '{where}'; there are: cpu, cuda, cuda:N")
+    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= seen:
+        sees = f"{seen or 'no'} CUDA device{'s' * (seen > 1)}"
+        raise UserError(f"{what} wants {where}, but torch sees {sees} here; take --device cpu")
 
 
 def write_rows(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -10,9 +10,9 @@ The supervised network alone is the reference: what the others gain over it, the
 
 from typing import Any, NamedTuple
 
+from ganzoo.errors import UserError
 from ganzoo.paper import Options, write_rows
-from ganzoo.statistics import differences_to
-from ganzoo_paper.comparison import Compared, compared
+from ganzoo_paper.comparison import Compared, compared, paired
 
 BALANCES = (0.5, 1.0, 2.0)
 WEIGHTS = (0.25, 0.5, 1.0, 2.0)
@@ -104,29 +104,35 @@ def run(options: Options, protocol: Protocol) -> str:
 
 
 def best(found: Compared, labels: list[str]) -> str:
-    """The label of the greatest mean accuracy over the folds; of equals, the first."""
-    accuracies = found.by_label("validation_accuracy")
-    return max((label for label in labels if label in accuracies), key=lambda label: _mean(accuracies[label]))
+    """The label of the greatest mean accuracy over the folds; of equals, the first.
+
+    Every fold or none: a mean over the lucky ones would flatter who diverges. UserError where nobody finished.
+    """
+    accuracies: dict[str, float] = {}
+    for label in labels:
+        folds = [row for row in found.rows if row["label"] == label]
+        if folds and all(row["verdict"] == "done" for row in folds):
+            accuracies[label] = sum(row["validation_accuracy"] for row in folds) / len(folds)
+    if not accuracies:
+        objective = labels[0].partition(":")[0]
+        raise UserError(f"no setting of {objective} finished its cross-validation; see {found.folder / 'table.txt'}")
+    return max(accuracies, key=lambda label: accuracies[label])
 
 
 def verdicts(final: Compared, cls: str, conditional: str) -> list[str]:
     """What came out against the paper's claims, from the rows."""
-    by_seed = {
-        label: {row["seed"]: row["test_accuracy"] for row in final.rows if row["label"] == label}
-        for label in dict.fromkeys(row["label"] for row in final.rows if row["verdict"] == "done")
-    }
     said = []
     for claim, one, other in (
         ("the generator helps: CLS-GAN beats the supervised network alone", cls, "supervised"),
         ("CLS-GAN beats the conditional GAN", cls, conditional),
         ("CLS-GAN beats DCGAN's features with an L2-SVM", cls, "dcgan"),
     ):
-        d = differences_to(by_seed[other], {one: by_seed[one]})[one]
+        d = paired(final.rows, "test_accuracy", one, other)
+        if d is None:
+            said.append(f"{claim}: not known, no subset of both finished.")
+            continue
         within = "" if d.interval is None else f", 95 % interval {d.interval.low:+.4f} to {d.interval.high:+.4f}"
-        verdict = "contradicted" if d.mean <= 0 else "confirmed" if d.p < 0.05 else "not decided"
-        said.append(f"{claim}: {verdict} ({d.mean:+.4f}{within}; sign-flip p = {d.p:.4f}, {d.pairs} subsets).")
+        verdict = "not decided" if d.p >= 0.05 else "confirmed" if d.mean > 0 else "contradicted"
+        pairs = f"{d.pairs} subset{'s' * (d.pairs > 1)}"
+        said.append(f"{claim}: {verdict} ({d.mean:+.4f}{within}; sign-flip p = {d.p:.4f}, {pairs}).")
     return said
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)

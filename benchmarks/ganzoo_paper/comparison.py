@@ -1,18 +1,21 @@
 """A comparison as part of an item: a plan of cells in a folder of the item's own, resumed by the same command."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from ganzoo.bench import Run, prepare
 from ganzoo.config import read_plan
+from ganzoo.data.official import OFFICIAL
 from ganzoo.durable import commit, commit_json
+from ganzoo.errors import UserError
 from ganzoo.paper import Options
 from ganzoo.progress import following
 from ganzoo.report import reported
 from ganzoo.report.figures import draw
 from ganzoo.report.text import counted
-from ganzoo.statistics import differences_to, interval_of_mean
+from ganzoo.statistics import Difference, differences_to, interval_of_mean
 from ganzoo.worker import read_pictures
 from ganzoo.zoo import Zoo
 
@@ -32,14 +35,6 @@ class Compared:
         (directory,) = (self.folder / "cells").glob(f"*-{row['cell'][:8]}")
         return read_pictures(directory)
 
-    def by_label(self, figure: str) -> dict[str, list[float]]:
-        """label -> that figure of each finished seed, in plan order."""
-        found: dict[str, list[float]] = {}
-        for row in self.rows:
-            if row["verdict"] == "done":
-                found.setdefault(row["label"], []).append(row[figure])
-        return found
-
 
 def data_of(options: Options) -> dict[str, Any]:
     """The plan's keys for the item's data set. A path that ends in `.npz` is a file of images and labels."""
@@ -53,14 +48,33 @@ def data_of(options: Options) -> dict[str, Any]:
     return changes
 
 
+def require_there(options: Options) -> None:
+    """Raises UserError, in the words of `ganzoo paper`, where the data set is not."""
+    if options.data == "folder" and options.path is None:
+        raise UserError("the data set 'folder' needs --path, a folder of images or an .npz file of them")
+    if data_of(options)["data.set"] not in OFFICIAL:
+        return
+    root = Path(options.path or os.environ.get("GANZOO_DATA") or "~/.cache/ganzoo").expanduser()
+    sign = OFFICIAL[options.data].sign
+    if not (root / sign).exists():
+        raise UserError(
+            f"{options.data} is not in {root}; give --path, the folder that holds its {sign} or an .npz file of its"
+            f" images, or download it: ganzoo bench --data {options.data} --set data.download=true --dry-run"
+        )
+
+
 def compared(options: Options, name: str, **changes: Any) -> Compared:
-    """Run the plan of `changes` (as `read_plan` takes them) in the item's folder under `name`."""
+    """Run the plan of `changes` (as `read_plan` takes them) in the item's folder under `name`.
+
+    Raises UserError for what `prepare` refuses, data that is not there included, before anything is written.
+    """
+    require_there(options)
     plan = read_plan(None, **{**data_of(options), "device": options.device, **changes})
     prepared = prepare(plan, Zoo.installed())
     folder = options.folder / name
     run = Run(folder, prepared)
-    print(f"{name}: ", end="", file=sys.stderr)
     with run.held():
+        print(f"{name}: ", end="", file=sys.stderr)
         with following(prepared, folder, options.jobs) as tell:
             rows = run.train(options.jobs, tell)
         text, summary = reported(plan, rows, run.baselines(), folder)
@@ -76,14 +90,15 @@ def size_of(options: Options) -> dict[str, Any]:
     if options.size == "paper":
         return {
             "epochs": 25 if options.data == "celeba" else 100,
-            "data.size": 64 if options.data == "celeba" else None,
+            "data.size": {"celeba": 64, "folder": 64}.get(options.data),
         }
     if options.data == "digits":
         return {}
     small = {"validation_images": 100, "test_images": 300, "control_images": 50, "epochs": 4, "validate_every": 1}
     rates = {"critic_rate": 0.002, "generator_rate": 0.002, "decay": 0.8, "decay_epochs": 1}
     protocols = {"validation_mre": {"steps": 100, "restarts": 1}, "test_mre": {"steps": 300, "restarts": 2}}
-    return {**small, "shared": rates, "generator.width": 16, "critic.width": 16, **protocols}
+    edge = {"data.size": 32} if options.data == "folder" else {}
+    return {**small, **edge, "shared": rates, "generator.width": 16, "critic.width": 16, **protocols}
 
 
 def of_row(row: dict[str, Any], path: str) -> float | None:
@@ -122,17 +137,21 @@ def table_of(rows: list[dict[str, Any]], columns: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
-def difference(rows: list[dict[str, Any]], path: str, one: str, other: str) -> str:
-    """`+0.012 (95 % interval -0.003 to +0.027, p = 0.250, 3 seeds)`: one minus other, paired by seed."""
+def paired(rows: list[dict[str, Any]], path: str, one: str, other: str) -> Difference | None:
+    """One minus other over the seeds that both finished; None where there is none."""
     by_seed = {
         label: {
             row["seed"]: value for row in rows if row["label"] == label and (value := of_row(row, path)) is not None
         }
         for label in (one, other)
     }
-    found = differences_to(by_seed[other], {one: by_seed[one]})
-    if one not in found:
+    return differences_to(by_seed[other], {one: by_seed[one]}).get(one)
+
+
+def difference(rows: list[dict[str, Any]], path: str, one: str, other: str) -> str:
+    """`+0.0120 (95 % interval -0.0030 to +0.0270, p = 0.250, 3 seeds)`: one minus other, paired by seed."""
+    d = paired(rows, path, one, other)
+    if d is None:
         return "not known: no seed of both finished"
-    d = found[one]
     within = "" if d.interval is None else f"95 % interval {d.interval.low:+.4f} to {d.interval.high:+.4f}, "
-    return f"{d.mean:+.4f} ({within}p = {d.p:.3f}, {d.pairs} seeds)"
+    return f"{d.mean:+.4f} ({within}p = {d.p:.3f}, {d.pairs} seed{'s' * (d.pairs > 1)})"

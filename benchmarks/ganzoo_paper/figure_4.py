@@ -12,14 +12,7 @@ def figure_4(options: Options) -> str:
     runs = {norm: with_norm(options, norm, name) for norm, name in (("batch", "batchnorm"), ("none", "no-norm"))}
     rows = [{**row, "generator_norm": norm} for norm, found in runs.items() for row in found.rows]
     write_rows(options.folder, rows)
-    said = []
-    for label in OBJECTIVES:
-        covered = {norm: means(found.rows, "collapse.coverage").get(label, 0.0) for norm, found in runs.items()}
-        share = covered["none"] / covered["batch"] if covered["batch"] else float("nan")
-        word = "collapses" if share < COLLAPSED else "does not collapse"
-        said.append(
-            f"{label} {word} without BatchNorm: coverage {covered['none']:.3f} against {covered['batch']:.3f} with it."
-        )
+    covered = {norm: means(found.rows, "collapse.coverage") for norm, found in runs.items()}
     return "\n".join([
         "With BatchNorm in the generator:",
         table_of(runs["batch"].rows, COLUMNS),
@@ -27,9 +20,19 @@ def figure_4(options: Options) -> str:
         "Without:",
         table_of(runs["none"].rows, COLUMNS),
         "",
-        *said,
+        *(verdict(label, covered["batch"].get(label), covered["none"].get(label)) for label in OBJECTIVES),
         "The paper: DCGAN collapses, LS-GAN does not; samples: no-norm/samples.png.",
     ])  # fmt: skip
+
+
+def verdict(label: str, with_norm: float | None, without: float | None) -> str:
+    """Whether a contender collapses, by its coverages; None: no seed has one."""
+    if with_norm is None or without is None:
+        return f"{label}: not known whether it collapses without BatchNorm; there are no two coverages to compare."
+    if not with_norm:
+        return f"{label}: not known whether it collapses without BatchNorm; it covers nothing with it either."
+    word = "collapses" if without < COLLAPSED * with_norm else "does not collapse"
+    return f"{label} {word} without BatchNorm: coverage {without:.3f} against {with_norm:.3f} with it."
 
 
 ITEM = Item(

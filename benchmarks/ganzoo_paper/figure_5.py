@@ -29,7 +29,7 @@ def trained(options: Options, objectives: tuple[str, ...], name: str) -> Compare
 def figure_5(options: Options) -> str:
     found = trained(options, OBJECTIVES, "frequencies")
     write_rows(options.folder, found.rows)
-    curves = {row["label"]: norms(row) for row in found.rows if row["verdict"] == "done"}
+    curves = {row["label"]: norms(row) for row in found.rows if row["verdict"] == "done" and norms(row)}
     save(drawn(curves), options.folder / "gradient-norm.png")
     lines = [f"{'':<24} {'first':>10} {'median':>10} {'last':>10}   ||grad_phi T||_2, means of an epoch"]
     said = []
@@ -37,14 +37,14 @@ def figure_5(options: Options) -> str:
         values = [norm for _, norm in curve]
         median = sorted(values)[len(values) // 2]
         lines.append(f"{label:<24} {values[0]:>10.4g} {median:>10.4g} {values[-1]:>10.4g}")
-        word = "vanishes" if values[-1] < VANISHED * median else "does not vanish"
-        said.append(f"{label}: the gradient {word} (last / median = {values[-1] / median:.2f}).")
+        share = values[-1] / median if median else 0.0  # 0 at half of the points
+        word = "vanishes" if share < VANISHED else "does not vanish"
+        said.append(f"{label}: the gradient {word} (last / median = {share:.2f}).")
     for objective in OBJECTIVES:
         last = [curves[label][-1][1] for steps in EVERY if (label := label_of(objective, steps)) in curves]
         if len(last) > 1:
-            said.append(
-                f"{objective}: the last norms of the frequencies differ by a factor of {max(last) / min(last):.2f}."
-            )
+            factor = max(last) / min(last) if min(last) else math.inf
+            said.append(f"{objective}: the last norms of the frequencies differ by a factor of {factor:.2f}.")
     return "\n".join([
         *lines,
         "",

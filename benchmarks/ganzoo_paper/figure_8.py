@@ -14,16 +14,24 @@ def figure_8(options: Options) -> str:
     found = with_balances(options, balances, "balances")
     write_rows(options.folder, found.rows)
     spread = means(found.rows, "collapse.class_spread")
-    known = [spread[label_of(b)] for b in balances if label_of(b) in spread]
-    falls = sum(after < before for before, after in pairwise(known))
     halved = difference(found.rows, "collapse.class_spread", label_of(balances[1]), label_of(balances[0]))
     return "\n".join([
         table_of(found.rows, COLUMNS),
         "",
         f"Halving the balance once changes the spread within classes by {halved}.",
-        f"It falls at {falls} of {len(known) - 1} halvings, from {known[0]:.3f} to {known[-1]:.3f}.",
+        falls([spread.get(label_of(b)) for b in balances]),
         "The paper: with the balance halved the images of a class become one; samples: balances/samples.png.",
     ])  # fmt: skip
+
+
+def falls(spreads: list[float | None]) -> str:
+    """How often a spread falls from one balance to its half; None: no seed of a balance finished."""
+    steps = [(before, after) for before, after in pairwise(spreads) if before is not None and after is not None]
+    known = [spread for spread in spreads if spread is not None]
+    if not steps:
+        return "Not known whether it falls: no two neighbouring balances finished."
+    fallen = sum(after < before for before, after in steps)
+    return f"It falls at {fallen} of {len(steps)} halvings, from {known[0]:.3f} to {known[-1]:.3f}."
 
 
 ITEM = Item(

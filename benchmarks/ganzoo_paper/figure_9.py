@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ganzoo.errors import UserError
 from ganzoo.paper import Item, Options, write_rows
 from ganzoo.randomness import stream
 from ganzoo_paper.comparison import Compared, compared, difference, means, size_of
@@ -52,7 +53,7 @@ FOLDER = {**FEW, "data.split": [10_000, 1_000, 1_000], "data.shuffle": True}
 SMALL = {
     "digits": Budget(8, {"epochs": 20}, {"seeds": 3}),
     "cifar10": Budget(6, {**CIFAR, "epochs": 2}, {**CIFAR, "epochs": 8, "seeds": 2}),
-    "folder": Budget(6, {**FOLDER, "epochs": 2}, {**FOLDER, "epochs": 8, "seeds": 2}),
+    "folder": Budget(3, {**FOLDER, "epochs": 2}, {**FOLDER, "epochs": 5, "seeds": 1}),
 }
 LARGE = {"validation_images": 1000, "validate_every": 5}
 AT_PAPER = {
@@ -84,7 +85,10 @@ def _rated(values: tuple[float, ...], rate: float) -> tuple[float, ...]:
 
 
 def figure_9(options: Options) -> str:
-    budget = AT_PAPER[options.data] if options.size == "paper" else SMALL[options.data]
+    budgets = AT_PAPER if options.size == "paper" else SMALL
+    if options.data not in budgets:
+        raise UserError(f"figure-9 at size {options.size} runs on {' and '.join(budgets)}, not on {options.data}")
+    budget = budgets[options.data]
     base = size_of(options)
     rate = {"digits": 0.004}.get(options.data, 0.002) if options.size == "small" else 1e-3
     asked = {objective: candidates(objective, budget.settings, rate) for objective in SPACE}
@@ -92,12 +96,7 @@ def figure_9(options: Options) -> str:
     hardly = {"test_images": 8, "control_images": 4}
     plan = {**base, **budget.search, **hardly, "seeds": 1, "first_seed": SEARCH_SEED}
     searched = compared(options, "search", **plan, objectives=[label for labels in asked.values() for label in labels])
-    found = means(searched.rows, "validation_mre")
-    chosen = {
-        objective: min((label for label in labels if label in found), key=lambda label: found[label])
-        for objective, labels in asked.items()
-        if any(label in found for label in labels)
-    }
+    chosen = best(searched, asked)
     final = compared(options, "comparison", **{**base, **budget.final}, objectives=list(chosen.values()))
     write_rows(options.folder, [*searched.rows, *final.rows])
     tried = {objective: f"{len(labels)} settings" for objective, labels in asked.items()}
@@ -106,8 +105,18 @@ def figure_9(options: Options) -> str:
         + ", ".join(f"{objective} {count}" for objective, count in tried.items()) + ".",
         "",
         final.table,
+        *(f"No setting of {objective} finished." for objective in asked if objective not in chosen),
         *verdicts(options, chosen, final),
     ])  # fmt: skip
+
+
+def best(searched: Compared, asked: dict[str, list[str]]) -> dict[str, str]:
+    """objective -> its setting of the least validation MRE, of those that finished; UserError where none did."""
+    found = means(searched.rows, "validation_mre")
+    finished = {objective: [label for label in labels if label in found] for objective, labels in asked.items()}
+    if not any(finished.values()):  # a comparison of no objectives would be one of all that are installed
+        raise UserError(f"figure-9: no setting of any objective finished; see {searched.folder / 'table.txt'}")
+    return {objective: min(labels, key=lambda label: found[label]) for objective, labels in finished.items() if labels}
 
 
 def verdicts(options: Options, chosen: dict[str, str], final: Compared) -> list[str]:
