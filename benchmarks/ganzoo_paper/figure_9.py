@@ -22,9 +22,9 @@ SPACE: dict[str, dict[str, tuple[float, ...]]] = {
     "gls-gan": {"slope": (0.01, -1.0, 0.0, 0.2, 0.5, 0.9, 1.0), "penalty_weight": WEIGHTS, "scale": SCALES},
     "wgan-gp": {"penalty_weight": (10.0, 0.1, 1.0, 100.0)},
     "wgan": {"clip": (0.01, 0.003, 0.03, 0.1)},
-    "dcgan": {},
+    "dcgan": {"beta1": (0.5, 0.0, 0.9)},
 }
-"""What is an objective's own, its default first."""
+"""What is an objective's own, its default first; DCGAN has nothing but Adam's beta1, so that it may try as many."""
 FACTORS = (1.0, 0.5, 2.0)
 """Of the plan's rate, for each player by itself."""
 SEARCH_SEED = 1000

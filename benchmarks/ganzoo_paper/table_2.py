@@ -21,8 +21,8 @@ SMALL = {
         choosing_epochs=3,
         changes={**networks(16, 32, 0.1), **rates(0.003, 2), "z_dim": 10, "batch_size": 32},
     ),
-    "mnist": Protocol(per_class=10, subsets=6, epochs=4, choosing_epochs=1, changes={**SIXTEEN, "z_dim": 50}),
-    "cifar10": Protocol(per_class=100, subsets=6, epochs=4, choosing_epochs=1, changes={**SIXTEEN, "z_dim": 100}),
+    "mnist": Protocol(per_class=10, subsets=8, epochs=4, choosing_epochs=1, changes={**SIXTEEN, "z_dim": 50}),
+    "cifar10": Protocol(per_class=100, subsets=8, epochs=4, choosing_epochs=1, changes={**SIXTEEN, "z_dim": 100}),
 }
 PAPER = Protocol(
     per_class=400,

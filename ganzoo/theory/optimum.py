@@ -328,7 +328,9 @@ def _require_memory(m: int, available: int | None) -> None:
 
 def _require_positive(name: str, value: float | None) -> None:
     """balance may be None, its limit infinity."""
-    if value is not None and not (value > 0 and math.isfinite(value)):
+    if value is None and name == "balance":
+        return
+    if not isinstance(value, int | float | np.number) or not (value > 0 and math.isfinite(value)):
         instead = "; None is the limit of infinity" if name == "balance" else ""
         raise UserError(f"{name} is {value}, not a positive finite number{instead}")
 
