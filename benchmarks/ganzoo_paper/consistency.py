@@ -1,6 +1,5 @@
 """Lemmas 2 and 4: how far p_G ends from p_data, trained, against 2 / balance, and without training."""
 
-import io
 import math
 import multiprocessing
 import sys
@@ -8,7 +7,6 @@ import textwrap
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from itertools import groupby
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,9 +17,9 @@ from torch import Tensor
 
 from ganzoo import Zoo
 from ganzoo.config import Plan, contenders
-from ganzoo.durable import commit
 from ganzoo.paper import Item, Options, write_rows
 from ganzoo.randomness import stream
+from ganzoo.report.figures import save
 from ganzoo.theory.consistency import Match, cells, distance, nearest, play
 from ganzoo.theory.densities import Hill, Hills, estimated_difference, midpoints
 from ganzoo.theory.equilibrium import bound, excess, furthest, least_bound
@@ -163,7 +161,7 @@ def run(options: Options) -> str:
     found = [{**rows[task], **control[task.density]} for task in todo]
     exact = furthest_equilibria(tuple(b for b in size.balances if b is not None))
     write_rows(options.folder, [*found, *exact])
-    save(integrals(found, exact), options.folder / "consistency.png")
+    save(integrals(found, exact), options.folder / "consistency.png", dpi=75)
     save(
         densities({task: picture for task, picture in pictures.items() if task.seed == 0}),
         options.folder / "densities.png",
@@ -362,12 +360,6 @@ def densities(pictures: dict[Task, list[float]]) -> Figure:
 def legend(axes: Axes) -> None:
     for text in axes.legend(fontsize=7).get_texts():
         text.set_parse_math(False)
-
-
-def save(figure: Figure, path: Path) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=75, metadata={"Software": None})
-    commit(path, buffer.getvalue())
 
 
 ITEM = Item(

@@ -1,6 +1,5 @@
 """Figure 1: the optimal losses without parameters, their cones and slopes, and what the programme costs (Theorem 4)."""
 
-import io
 import resource
 import sys
 import textwrap
@@ -14,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from ganzoo.durable import commit
 from ganzoo.paper import Item, Options, write_rows
 from ganzoo.randomness import derive
+from ganzoo.report.figures import save
 from ganzoo.theory.certificate import certify
 from ganzoo.theory.cones import between, extremes, lower, upper
 from ganzoo.theory.optimum import Array, Optimum, Way, point_distances, solve
@@ -43,12 +42,12 @@ def run(options: Options) -> str:
     size = SIZES[options.size]
     line = on_a_line()
     plane = on_a_plane()
-    _save(draw_cones(line), options.folder / "cones.png")
-    _save(draw_contours(plane), options.folder / "contour.png")
+    save(draw_cones(line), options.folder / "cones.png", dpi=90)
+    save(draw_contours(plane), options.folder / "contour.png", dpi=90)
     slopes = [*slopes_on_a_line(line), *slopes_on_a_plane()]
     print("cones and slopes are measured; next the programme's growth", file=sys.stderr)
     growth = list(grown(size))
-    _save(draw_growth(growth), options.folder / "growth.png")
+    save(draw_growth(growth), options.folder / "growth.png", dpi=90)
     write_rows(options.folder, [*slopes, *growth])
     return "\n\n".join([slope_table(slopes), growth_table(growth), conclusion(slopes, growth)]) + "\n"
 
@@ -391,13 +390,6 @@ def draw_growth(rows: Sequence[dict[str, Any]]) -> Figure:
         axes.grid(alpha=0.3)
     panels[0].legend(fontsize=8)
     return figure
-
-
-def _save(figure: Figure, path: Path) -> None:
-    buffer = io.BytesIO()
-    # No version in the file: the same rows give the same bytes.
-    figure.savefig(buffer, format="png", dpi=90, metadata={"Software": None})
-    commit(path, buffer.getvalue())
 
 
 ITEM = Item(

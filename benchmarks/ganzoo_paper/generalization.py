@@ -1,6 +1,5 @@
 """Theorems 2 and 3: how fast S_m and T_k come to S and T, with the gradient penalty (I) and without it."""
 
-import io
 import multiprocessing
 import sys
 import textwrap
@@ -14,10 +13,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ganzoo import Zoo
-from ganzoo.durable import commit
 from ganzoo.game import Objective
 from ganzoo.paper import Item, Options, write_rows
 from ganzoo.randomness import derive
+from ganzoo.report.figures import save
 from ganzoo.theory.consistency import Match, as_played, untrained
 from ganzoo.theory.densities import Hill, Hills
 from ganzoo.theory.generalization import (
@@ -189,9 +188,7 @@ def run(options: Options) -> str:
     found = [row for task in todo for row in rows[task]]
     write_rows(options.folder, found)
     curves = fitted(found)
-    buffer = io.BytesIO()
-    draw(found, curves).savefig(buffer, format="png", dpi=90, metadata={"Software": None})
-    commit(options.folder / "generalization.png", buffer.getvalue())
+    save(draw(found, curves), options.folder / "generalization.png", dpi=90)
     return "\n".join([table(curves), "", *said(found, curves)])
 
 

@@ -109,9 +109,9 @@ def _show(axes: Any, picture: np.ndarray, title: str) -> None:
     axes.set_axis_off()
 
 
-def save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path, dpi: int = 120) -> Path:
     buffer = io.BytesIO()
     # No date and no version in the file: the same rows give the same bytes.
-    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     commit(path, buffer.getvalue())
     return path
