@@ -165,6 +165,7 @@ def run(options: Options) -> str:
     save(
         densities({task: picture for task, picture in pictures.items() if task.seed == 0}),
         options.folder / "densities.png",
+        dpi=75,
     )
     return "\n".join([table(found), "", *said(found, exact)])
 
