@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from ganzoo import paper
-from ganzoo.bench import usable_cores
+from ganzoo.bench import Run, usable_cores
 from ganzoo.cli import main
 from ganzoo.errors import UserError
 from ganzoo.paper import BARE, Item, Options, described, listing, make, write_rows
@@ -37,7 +37,12 @@ Command = Callable[..., Said]
 
 @pytest.fixture
 def ganzoo(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """ganzoo("paper", "--json") in an empty folder with no data set near, within this process."""
+    """ganzoo("paper", "--json") in an empty folder with no data set near, within this process; nothing is trained."""
+
+    def train(*_: Any) -> None:
+        raise AssertionError("a slip was not refused")
+
+    monkeypatch.setattr(Run, "train", train)
     empty, data = tmp_path / "here", tmp_path / "data"
     empty.mkdir()
     data.mkdir()
