@@ -27,6 +27,7 @@ from typing import IO, Any, NamedTuple
 import torch
 
 from ganzoo import worker
+from ganzoo.arithmetic import require_precision
 from ganzoo.baselines import baselines, classifying_baselines
 from ganzoo.classify import pooled_layers
 from ganzoo.config import Cell, Plan, cells, read_plan
@@ -35,8 +36,9 @@ from ganzoo.durable import commit, commit_json, read_json
 from ganzoo.errors import UserError, blamed
 from ganzoo.features import Networks
 from ganzoo.game import Need
+from ganzoo.players import players
 from ganzoo.randomness import seeded
-from ganzoo.train import batches_of, labelling_of, players
+from ganzoo.train import batches_of, labelling_of
 from ganzoo.zoo import Zoo
 
 CODE = ("ganzoo", "plugins", "benchmarks/ganzoo_paper")
@@ -68,6 +70,8 @@ def prepare(plan: Plan, zoo: Zoo) -> Prepared:
         raise UserError(
             f"device '{plan.device}': torch sees {torch.cuda.device_count()} CUDA devices here; use --device cpu"
         )
+    if plan.precision is not None:
+        require_precision(plan.precision, device)
     made = cells(plan, zoo)
     data = worker.read_data(plan.data)
     batches = plan.epochs * Batches(data.train, plan.batch_size, seed=0).per_epoch

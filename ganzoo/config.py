@@ -16,6 +16,7 @@ import tomli_w
 from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ganzoo.arithmetic import Precision
 from ganzoo.errors import UserError, blamed, did_you_mean
 from ganzoo.game import Margin, Need, Objective, Recipe
 from ganzoo.heads import matched
@@ -110,6 +111,12 @@ class Plan(Model):
     threads: Annotated[int, Ge(1), Le(256)] = 1
     """CPU threads of one cell; other counts round differently."""
     device: str = "cpu"
+    precision: Precision | None = None
+    """In which the networks compute; none: what the device does well (see `natural_precision`)."""
+    compile: bool = False
+    """Compile the networks with torch.compile. On CPUs it was slower than not."""
+    capture: bool = True
+    """Replay whole rounds as a CUDA graph; on a GPU only."""
     checkpoint_seconds: Annotated[float, Gt(0)] = 30.0
     plugins: tuple[str, ...] = ()
     """Files and folders of plugins, beside the installed ones."""
@@ -430,8 +437,8 @@ def core_sha256() -> str:
     """Of the files of ganzoo that decide the bits of a result: a cell of other code is another cell."""
     here = Path(__file__).parent
     names = (
-        "game", "heads", "penalty", "randomness", "features", "mre", "classify", "lipschitz", "collapse", "baselines",
-        "train", "worker",
+        "game", "heads", "arithmetic", "convolutions", "penalty", "randomness", "features", "mre", "classify",
+        "lipschitz", "collapse", "baselines", "players", "capture", "train", "worker",
     )  # fmt: skip
     return source_sha256([*(here / f"{name}.py" for name in names), *(here / "data").glob("*.py")])
 

@@ -2,17 +2,33 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from ganzoo.game import Critic, Need, Objective
+from ganzoo.arithmetic import Apply, as_written
+from ganzoo.convolutions import Cheaper, Wanted
+from ganzoo.game import Critic, GameLoss, Need, Objective
+from ganzoo.randomness import seeded
 
 Head = Callable[[Tensor, Tensor | None], Tensor]
 """(outputs, labels) -> (N,): what makes one loss an image of the network's outputs, (N,) or (N, classes)."""
+
+
+class Seen(NamedTuple):
+    """Images whose outputs the harness has already made, in a pass that serves all who ask for them."""
+
+    images: Tensor
+    """(N, C, H, W): the very tensor that an objective asks for, not one like it."""
+    outputs: Tensor
+    """(N,) or (N, classes): the network's, with a graph."""
+    point: Tensor | None = None
+    """The leaf, equal to the images, at which the pass was made so that it can be differentiated in them."""
+    wanted: Wanted | None = None
+    """Of that pass."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +39,37 @@ class BoundCritic:
     head: Head
     labels: Tensor | None = None
     """(B,) int64; real and generated images may come in one tensor, one after the other: they then repeat."""
+    apply: Apply = as_written
+    """How the network meets images."""
+    seen: tuple[Seen, ...] = ()
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.head(self.network(x), self._labels_of(x))
+        known = self._seen(x)
+        return self.head(self.apply(self.network, x) if known is None else known.outputs, self._labels_of(x))
+
+    def gradient_in_x(self, x: Tensor) -> Tensor:
+        """grad_x L(x_i) of each image, shaped like x: (N, C, H, W). Differentiable in theta.
+
+        The network must be without batch statistics: it is the gradient of the batch's sum.
+        """
+        known = self._seen(x)
+        if known is None or known.point is None or known.wanted is None:
+            known = self.see(x)
+        assert known.point is not None
+        assert known.wanted is not None
+        loss = self.head(known.outputs, self._labels_of(x)).sum()
+        with torch.enable_grad(), known.wanted.only_in_images():
+            return torch.autograd.grad(loss, known.point, create_graph=True)[0]
+
+    def see(self, x: Tensor) -> Seen:
+        """A pass that can be differentiated in the images and then, cheaply, again."""
+        point = x.detach().requires_grad_()
+        cheaper = Cheaper(point)
+        with torch.enable_grad():
+            return Seen(x, self.apply(self.network, point, cheaper), point, cheaper.wanted)
+
+    def _seen(self, x: Tensor) -> Seen | None:
+        return next((known for known in self.seen if known.images is x), None)
 
     def features(self, x: Tensor) -> Tensor:
         """The network's last hidden representation of each image, (N, d)."""
@@ -139,3 +183,60 @@ def matched(game: Objective, weight: float) -> Objective:
         return game.generator_loss(critic, real, fake) + weight * matching_features(critic, real, fake)
 
     return game._replace(generator_loss=generator_loss, needs=game.needs | {Need.FEATURES})
+
+
+class Asked(NamedTuple):
+    """What a critic loss asks the critic for, so that the harness can make it ready in as few passes as there are."""
+
+    both: bool = False
+    """L of the real and of the generated images."""
+    gradient: bool = False
+    """grad_x L, at whatever images."""
+    gradient_at_real: bool = False
+
+
+class _Listener(BoundCritic):
+    """A critic that answers with nothing in particular and keeps what it was asked for."""
+
+    losses: list[Tensor]
+    gradients: list[Tensor]
+    outputs: int
+
+    def __init__(self, outputs: int, head: Head, labels: Tensor | None) -> None:
+        super().__init__(nn.Identity(), head, labels)
+        # Frozen like every critic, which says what a critic is, not what it has heard.
+        object.__setattr__(self, "losses", [])
+        object.__setattr__(self, "gradients", [])
+        object.__setattr__(self, "outputs", outputs)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.losses.append(x)
+        means = x.flatten(1).mean(dim=1)
+        return self.head(means[:, None].expand(-1, self.outputs) if self.outputs > 1 else means, self._labels_of(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        return x.flatten(1)
+
+    def gradient_in_x(self, x: Tensor) -> Tensor:
+        self.gradients.append(x)
+        return torch.ones_like(x)
+
+    def gradient_in_theta(self, x: Tensor) -> Tensor:
+        return x.flatten(1)
+
+
+def asked_of(loss: GameLoss, head: Head, image_shape: tuple[int, int, int], classes: int) -> Asked:
+    """What the loss asks of its critic, by listening to it once on grey images; nothing where it cannot be heard."""
+    real, fake = torch.zeros(4, *image_shape), torch.zeros(4, *image_shape)
+    listener = _Listener(classes or 1, head, torch.arange(4) % classes if classes else None)
+    try:
+        with seeded("listen to the loss"):
+            loss(listener, real, fake)
+    except Exception:  # noqa: BLE001 (a plugin that wants a real network is played as it is written)
+        return Asked(gradient=True)
+    losses, gradients = listener.losses, listener.gradients
+    return Asked(
+        both=any(x is real for x in losses) and any(x is fake for x in losses),
+        gradient=bool(gradients),
+        gradient_at_real=any(x is real for x in gradients),
+    )

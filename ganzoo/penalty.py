@@ -13,6 +13,8 @@ Penalty = GameLoss
 
 def input_gradient(critic: Critic, images: Tensor) -> Tensor:
     """grad_x L(x) of each sample, flat: (N, C, H, W) -> (N, C*H*W). Differentiable in theta."""
+    if isinstance(critic, BoundCritic):
+        return critic.gradient_in_x(images).flatten(1)
     images = images.detach().requires_grad_(True)
     with torch.enable_grad():
         # The sum is exact sample by sample only where L(x_i) depends on x_i alone: Need.PER_SAMPLE.

@@ -4,27 +4,29 @@ Which images, which z and which random numbers a round uses is a function of (se
 killed and resumed from any round ends in the same bits as one that was not (same machine, same thread count).
 """
 
-import hashlib
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from ganzoo.arithmetic import Arithmetic, compiled, natural_precision, products_in
+from ganzoo.capture import Record, Replayed, cuda_graph, replayed
 from ganzoo.classify import Classifier, accuracy, least_loss, svm_on_layers
 from ganzoo.config import Cell, LabelPlan
 from ganzoo.data import Batches, ImageSet, Labelling, Splits, draw_labels, scaled
 from ganzoo.durable import load_checkpoint, save_checkpoint
-from ganzoo.errors import UserError, blamed
+from ganzoo.errors import UserError
 from ganzoo.features import Networks
-from ganzoo.game import Critic, Need, Objective, Recipe
-from ganzoo.heads import BoundCritic, head_of, least_class_loss
+from ganzoo.game import Need, Objective, Recipe
+from ganzoo.heads import BoundCritic, Seen, asked_of, head_of
 from ganzoo.mre import Protocol, Reconstruction, minimum_reconstruction_error
-from ganzoo.randomness import derive, seeded, stream, undisturbed
+from ganzoo.players import players, weights_sha256
+from ganzoo.randomness import derive, stream, undisturbed
 from ganzoo.zoo import Zoo
 
 LOOK_EVERY = 32
@@ -56,102 +58,30 @@ class Played(NamedTuple):
     """||grad_phi T||_2 over all of the generator's parameters   (Qi 2017, figure 5)."""
 
 
-class Players(NamedTuple):
-    """The two networks and how they meet labels and z."""
+class Draws(NamedTuple):
+    """What the host draws for one round: a row for each of the critic's n steps, B images or samples in each."""
 
-    generator: nn.Module
-    critic: nn.Module
-    classes: int
-    """0 where the game is unconditional."""
-    needs: frozenset[Need]
+    batch: Tensor
+    """(n, B) int64: which training images."""
+    z: Tensor
+    """(n, B, z_dim) for the critic's steps."""
+    generator_z: Tensor
+    """(B, z_dim) for the generator's."""
+    unlabelled: Tensor
+    """(n, B) int64: which unlabelled images; (n, 0) where none are needed, as in the two below."""
+    unlabelled_z: Tensor
+    """(n, B, z_dim)"""
+    classes: Tensor
+    """(n, B) int64: of the images generated to go with the unlabelled ones."""
 
-    def generate(self, z: Tensor, labels: Tensor | None) -> Tensor:
-        """G(z), or G(z, y): (N, z_dim), (N,) -> (N, C, H, W)."""
-        if not self.classes:
-            return self._checked(self.generator(z), z)
-        assert labels is not None
-        one_hot = F.one_hot(labels, self.classes).to(z.dtype)
-        return self._checked(self.generator(torch.cat([z, one_hot], dim=1)), z)
-
-    def loss(self, labels: Tensor | None) -> Critic:
-        """L as the objective sees it: (N, C, H, W) -> (N,), bound to the labels of this batch where it has any."""
-        return BoundCritic(self.critic, head_of(self.needs), labels if self.classes else None)
-
-    def unlabeled_loss(self) -> Critic:
-        """L_ul(x) = min_l L(x, l)   (Qi 2017, sec. 8.2)."""
-        return BoundCritic(self.critic, least_class_loss)
-
-    @staticmethod
-    def _checked(images: Tensor, z: Tensor) -> Tensor:
-        if images.dim() != 4 or len(images) != len(z):
-            raise UserError(f"the generator made {tuple(images.shape)} of z {tuple(z.shape)}; (N, C, H, W) is wanted")
-        return images
+    def on(self, device: torch.device) -> "Draws":
+        """On the device; which images stays where the images lie."""
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in DRAWN}
+        return self._replace(**moved)
 
 
-def players(cell: Cell, zoo: Zoo, data: Splits) -> Players:
-    """The cell's networks with the initial weights of its seed, checked: shapes, range, what the objective needs.
-
-    The weights depend on the seed and the network alone, so every objective of a comparison starts from the same.
-    Raises UserError for networks, data and objective that do not go together.
-    """
-    plan, needs = cell.settings, frozenset(cell.needs)
-    shape = data.train.image_shape
-    classes = 0
-    if Need.LABELS in needs:
-        classes = len(data.train.classes)
-        if data.train.labels is None or classes < 2:
-            raise UserError(
-                f"{cell.contender.objective} needs images of at least 2 classes;"
-                f" {data.train.name} has {classes or 'no labels'}"
-            )
-    make_generator = zoo.generator(plan.generator.name, **plan.generator.hyperparameters)
-    make_critic = zoo.critic(plan.critic.name, **plan.critic.hyperparameters)
-    with blamed(f"generator '{plan.generator.name}'"), seeded("initial weights", "generator", cell.seed):
-        generator: nn.Module = make_generator(plan.z_dim + classes, shape)
-    with blamed(f"critic '{plan.critic.name}'"), seeded("initial weights", "critic", cell.seed):
-        critic: nn.Module = make_critic(shape, classes or 1)
-    made = Players(generator, critic, classes, needs)
-    with seeded("look at the networks", cell.seed), torch.no_grad():
-        _look_at(made, cell, shape, plan.z_dim)
-    return made
-
-
-def _look_at(made: Players, cell: Cell, shape: tuple[int, int, int], z_dim: int) -> None:
-    """Shapes once, before the first step: an (N, 1) against an (N,) would silently make an N x N matrix."""
-    plan = cell.settings
-    state = {key: value.clone() for key, value in made.critic.state_dict().items()}
-    memory = {key: value.clone() for key, value in made.generator.state_dict().items()}
-    labels = torch.arange(4) % made.classes if made.classes else None
-    fake = made.generate(torch.rand(4, z_dim) * 2 - 1, labels)
-    if fake.shape[1:] != shape:
-        raise UserError(f"generator '{plan.generator.name}' makes images {tuple(fake.shape[1:])}, the data are {shape}")
-    if fake.abs().max() > 1:
-        raise UserError(f"generator '{plan.generator.name}' leaves [-1, 1]; end it with tanh")
-    outputs = made.critic(fake)
-    wanted = (4, made.classes) if made.classes else (4,)
-    if tuple(outputs.shape) != wanted:
-        raise UserError(f"critic '{plan.critic.name}' returns {tuple(outputs.shape)} for 4 images; {wanted} is wanted")
-    if Need.PER_SAMPLE in made.needs:
-        images = torch.rand(4, *shape) * 2 - 1
-        others = torch.cat([images[:1], 3 * torch.rand(3, *shape) - 1])
-        first, same = made.critic(images)[0], made.critic(others)[0]
-        if (first - same).abs().max() > 1e-3 * first.abs().max():
-            raise UserError(
-                f"{cell.contender.label} penalises a gradient per sample, but critic '{plan.critic.name}'"
-                f" {plan.critic.hyperparameters} lets images of one batch change one another's loss (batch"
-                ' statistics); use its norm-free form (critic.norm = "none"), or no penalty (penalty_weight=0,'
-                " theta_penalty=0)"
-            )
-    if Need.FEATURES in made.needs:
-        features: Any = getattr(made.critic, "features", None)
-        found = features(fake) if callable(features) else None
-        if not isinstance(found, Tensor) or found.dim() != 2 or len(found) != 4:
-            raise UserError(
-                f"{cell.contender.label} matches features, but critic '{plan.critic.name}' has no features(images)"
-                " -> (N, d); use a critic that has them (dcgan, table-1), or feature_matching=0"
-            )
-    made.critic.load_state_dict(state)
-    made.generator.load_state_dict(memory)
+DRAWN = ("z", "generator_z", "unlabelled_z", "classes")
+"""Of `Draws`, what is drawn on the host."""
 
 
 def labelling_of(cell: Cell, data: Splits) -> Labelling | None:
@@ -192,18 +122,14 @@ def batches_of(
     return made[0], made[1] if len(made) == 2 else None
 
 
-def weights_sha256(network: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def optimizer(recipe: Recipe, network: nn.Module, rate: float) -> torch.optim.Optimizer:
+def optimizer(recipe: Recipe, network: nn.Module, rate: float, device: torch.device) -> torch.optim.Optimizer:
+    """The recipe's, in one pass over all parameters; on a GPU its rate is a tensor, so that a graph can read it."""
+    captured = device.type == "cuda"
+    lr = torch.tensor(rate, device=device) if captured else rate
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(network.parameters(), rate, betas=(recipe.beta1, recipe.beta2), fused=True)
-    return torch.optim.RMSprop(network.parameters(), rate)
+        betas = (recipe.beta1, recipe.beta2)
+        return torch.optim.Adam(network.parameters(), lr, betas=betas, fused=True, capturable=captured)
+    return torch.optim.RMSprop(network.parameters(), lr, foreach=True, capturable=captured)
 
 
 class Training:
@@ -214,7 +140,9 @@ class Training:
         self.cell, self.data, self.plan = cell, data, plan
         self.device = torch.device(plan.device)
         self.needs = frozenset(cell.needs)
-        self.players = players(cell, zoo, data)
+        shape = data.train.image_shape
+        self.precision = plan.precision or natural_precision(self.device, shape)
+        self.players = players(cell, zoo, data)._replace(apply=Arithmetic(self.precision, self.device.type))
         self.labelling = labelling_of(cell, data)
         few = self.labelling is not None and plan.labels.per_class is not None
         self.networks = Networks(self.labelling.labelled if few and self.labelling else data.train, self.device)
@@ -228,17 +156,37 @@ class Training:
             "generator": weights_sha256(self.players.generator),
             "critic": weights_sha256(self.players.critic),
         }
-        self.players.generator.to(self.device)
-        self.players.critic.to(self.device)
+        for network in (self.players.generator, self.players.critic):
+            network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.asked = asked_of(self.game.critic_loss, head_of(self.needs), shape, self.players.classes)
+        self.notes: list[str] = []
+        """What a fast path could not do, and why."""
+        if plan.compile:
+            self._compile(shape)
         self.batches, self.unlabelled = batches_of(cell, data, self.labelling, self.device)
         self.per_epoch = max(1, len(data.train.images) // plan.batch_size)
-        self.critic_optimizer = optimizer(cell.recipe, self.players.critic, cell.recipe.critic_rate)
-        self.generator_optimizer = optimizer(cell.recipe, self.players.generator, cell.recipe.generator_rate)
+        self.critic_optimizer = optimizer(cell.recipe, self.players.critic, cell.recipe.critic_rate, self.device)
+        self.generator_optimizer = optimizer(
+            cell.recipe, self.players.generator, cell.recipe.generator_rate, self.device
+        )
         self.round = 0
         self.curve: list[dict[str, Any]] = []
         self.best_generator: dict[str, Tensor] = {}
         self._sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         self._diverged_at = torch.full((), -1, device=self.device)
+        self._turns = torch.zeros((), dtype=torch.int64, device=self.device)
+        self._replayed: Replayed | str | None = None
+
+    def _compile(self, shape: tuple[int, int, int]) -> None:
+        z_dim, size = self.plan.z_dim + self.players.classes, self.plan.batch_size
+        networks = {"the generator": (self.players.generator, torch.zeros(size, z_dim, device=self.device))}
+        if self.asked.gradient:
+            self.notes.append("the critic is not compiled: a penalty differentiates it twice, torch.compile does not")
+        else:
+            networks["the critic"] = self.players.critic, torch.zeros(size, *shape, device=self.device)
+        forms, notes = compiled(networks)
+        self.notes += notes
+        self.players = self.players._replace(apply=Arithmetic(self.precision, self.device.type, forms))
 
     # The schedule, in rounds of `critic_steps` batches each
 
@@ -260,54 +208,100 @@ class Training:
 
     def play(self) -> Played:
         """One round: `critic_steps` critic steps, then one generator step on fresh z."""
-        recipe = self.cell.recipe
+        self.prepare()
+        played = self.turn(self.draws(self.round).on(self.device))
+        self.round += 1
+        return played
+
+    def prepare(self) -> None:
+        """What the host sets before the present round: the rates, and a seed for whatever a plugin draws."""
+        torch.manual_seed(derive("round", self.cell.seed, self.round))  # see `run`
+        self.set_rates()
+
+    def draws(self, round: int) -> Draws:
+        """What this round sees, a function of (seed, round)."""
+        recipe, seed, size = self.cell.recipe, self.cell.seed, self.plan.batch_size
+        steps = range(round * recipe.critic_steps, (round + 1) * recipe.critic_steps)
+        z = torch.stack([self.noise("critic", step) for step in steps])
+        none = torch.empty(len(steps), 0, dtype=torch.int64)
+        drawn = Draws(
+            torch.stack([self.batches.index(step) for step in steps]),
+            z,
+            self.noise("generator", round),
+            none,
+            z[:, :0],
+            none,
+        )
+        if self.unlabelled is None:
+            return drawn
+        streams = [stream("classes", "unlabelled", seed, step) for step in steps]
+        return drawn._replace(
+            unlabelled=torch.stack([self.unlabelled.index(step) for step in steps]),
+            unlabelled_z=torch.stack([self.noise("unlabelled", step) for step in steps]),
+            classes=torch.stack([torch.randint(self.players.classes, (size,), generator=one) for one in streams]),
+        )
+
+    def turn(self, draws: Draws) -> Played:
+        """A round's work for the device, and nothing that waits for it."""
         generator, critic = self.players.generator, self.players.critic
-        torch.manual_seed(derive("round", self.cell.seed, self.round))  # for whatever a plugin draws; see `run`
-        self._set_rates()
-        for step in range(self.round * recipe.critic_steps, (self.round + 1) * recipe.critic_steps):
-            real, labels = self.batches[step]
-            fake = self._fake(step, real, labels)
-            critic_loss = self.game.critic_loss(self.players.loss(labels), real, fake)
+        for step in range(self.cell.recipe.critic_steps):
+            real, labels = self.batches.at(draws.batch[step])
+            real = real.contiguous(memory_format=torch.channels_last)
+            fake = self._fake(draws.z[step], real, labels)
+            critic_loss = self.game.critic_loss(self._ready(real, fake, labels), real, fake)
             if self.unlabelled is not None:
-                critic_loss = critic_loss + self._unlabeled_loss(step)
+                critic_loss = critic_loss + self._unlabeled_loss(draws, step)
             self._step(self.critic_optimizer, critic_loss)
             self.game.constrain(critic)
         generator_loss = norm = torch.zeros((), device=self.device)
         if Need.ALONE not in self.needs:
             critic.requires_grad_(False)
-            fake = self.players.generate(self.noise("generator", self.round), labels)
+            fake = self.players.generate(draws.generator_z, labels)
             generator_loss = self.game.generator_loss(self.players.loss(labels), real, fake)
             self._step(self.generator_optimizer, generator_loss)
             critic.requires_grad_(True)
             norm = torch.nn.utils.get_total_norm(p.grad for p in generator.parameters() if p.grad is not None)
             generator.zero_grad(set_to_none=True)
-        self.round += 1
-        return Played(critic_loss.detach(), generator_loss.detach(), norm)
+        played = Played(critic_loss.detach(), generator_loss.detach(), norm)
+        self._sums += torch.stack(played).double()
+        self._turns += 1
+        return played
 
-    def _fake(self, step: int, real: Tensor, labels: Tensor | None) -> Tensor:
+    def _ready(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> BoundCritic:
+        """The critic of a critic step, having seen what the loss will ask for in as few passes as there are."""
+        critic = self.players.loss(labels)
+        if not self.players.per_sample:
+            return critic
+        if self.asked.gradient_at_real:
+            return replace(critic, seen=(critic.see(real),))
+        if self.asked.both:
+            outputs = critic.apply(critic.network, torch.cat([real, fake]))
+            return replace(critic, seen=(Seen(real, outputs[: len(real)]), Seen(fake, outputs[len(real) :])))
+        return critic
+
+    def _fake(self, z: Tensor, real: Tensor, labels: Tensor | None) -> Tensor:
         """Generated images for a critic step; grey ones where no generator plays, whose BatchNorm would learn of it."""
         if Need.ALONE in self.needs:
             return torch.zeros_like(real)
         with torch.no_grad():
-            return self.players.generate(self.noise("critic", step), labels)
+            return self.players.generate(z, labels)
 
-    def _unlabeled_loss(self, step: int) -> Tensor:
+    def _unlabeled_loss(self, draws: Draws, step: int) -> Tensor:
         """The unlabelled term of S, on generated images of classes drawn evenly."""
         assert self.unlabelled is not None
         assert self.game.unlabeled_loss is not None
-        real, _ = self.unlabelled[step]
-        draw = stream("classes", "unlabelled", self.cell.seed, step)
-        classes = torch.randint(self.players.classes, (len(real),), generator=draw).to(self.device)
+        real, _ = self.unlabelled.at(draws.unlabelled[step])
         with torch.no_grad():
-            fake = self.players.generate(self.noise("unlabelled", step), classes)
+            fake = self.players.generate(draws.unlabelled_z[step], draws.classes[step])
         return self.game.unlabeled_loss(self.players.unlabeled_loss(), real, fake)
 
     def noise(self, player: str, step: int) -> Tensor:
-        """z ~ Unif[-1, 1]^z_dim for this player's step: (batch_size, z_dim)   (Qi 2017, sec. 9.2)."""
+        """z ~ Unif[-1, 1]^z_dim for this player's step: (batch_size, z_dim), on the host   (Qi 2017, sec. 9.2)."""
         z = torch.rand(self.plan.batch_size, self.plan.z_dim, generator=stream("z", player, self.cell.seed, step))
-        return (z * 2 - 1).to(self.device, non_blocking=True)
+        return z * 2 - 1
 
-    def _set_rates(self) -> None:
+    def set_rates(self) -> None:
+        """Both learning rates as the recipe has them at the present round."""
         recipe = self.cell.recipe
         epoch = self.round * recipe.critic_steps // self.per_epoch
         factor = recipe.decay ** (epoch // recipe.decay_epochs)
@@ -316,7 +310,10 @@ class Training:
             (self.generator_optimizer, recipe.generator_rate),
         ):
             for group in which.param_groups:
-                group["lr"] = rate * factor
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rate * factor)
+                else:
+                    group["lr"] = rate * factor
 
     def _step(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         if loss.dim() != 0:
@@ -327,7 +324,7 @@ class Training:
                 raise Diverged(self.round)
         else:
             first = ~finite & (self._diverged_at < 0)
-            self._diverged_at = torch.where(first, self.round, self._diverged_at)
+            self._diverged_at.copy_(torch.where(first, self._turns, self._diverged_at))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -345,12 +342,19 @@ class Training:
 
         Raises Diverged; the last checkpoint then holds the state before it.
         """
-        evaluations = {round: epoch for epoch, round in self.evaluations}
-        rounds = self.rounds
-        saved = time.monotonic()
         # torch's default generators are put back as they were: a library does not reseed its caller.
         with undisturbed():
-            while True:
+            for _ in self.going(checkpoint, tell):
+                pass
+
+    def going(self, checkpoint: Path | None = None, tell: Tell = lambda point: None) -> Iterator[None]:
+        """As `run`, a step of at most LOOK_EVERY rounds at a time, so that trainings can go on side by side."""
+        evaluations = {round: epoch for epoch, round in self.evaluations}
+        rounds = self.rounds
+        at_once = 1 if self.device.type == "cpu" else LOOK_EVERY
+        saved = time.monotonic()
+        while True:
+            with products_in(self.precision):
                 if self.round in evaluations and not (self.curve and self.curve[-1]["round"] == self.round):
                     self._evaluate(evaluations[self.round])
                     tell(self.curve[-1])
@@ -359,19 +363,44 @@ class Training:
                         saved = time.monotonic()
                 if self.round >= rounds:
                     return
-                self._sums += torch.stack(self.play()).double()
-                if self.device.type != "cpu" and self.round % LOOK_EVERY == 0:
-                    self._look()
+                following = min(round for round in evaluations if round > self.round)
+                self.advance(min(following, self.round + at_once) - self.round)
                 late = time.monotonic() - saved > self.plan.checkpoint_seconds
                 if checkpoint is not None and late:
-                    self._look()
                     save_checkpoint(checkpoint, self.state_dict())
                     saved = time.monotonic()
+            yield
+
+    def advance(self, rounds: int) -> None:
+        """So many rounds: as a replayed recording where the device has such, else one by one."""
+        if self.device.type == "cuda" and self.plan.capture and self._replayed is None:
+            self.record(cuda_graph)
+        if isinstance(self._replayed, Replayed):
+            self._replayed.play(rounds)
+        else:
+            for _ in range(rounds):
+                self.play()
+        if self.device.type != "cpu":
+            self._look()
+
+    def record(self, record: Record) -> None:
+        """Replay the rounds from here on, if `record` can; a note says why it cannot."""
+        self._replayed = replayed(self, record)
+        if isinstance(self._replayed, str):
+            self.notes.append(self._replayed)
+
+    @property
+    def resident(self) -> bool:
+        """Whether every image that a round sees lies on the device."""
+        return self.batches.resident and (self.unlabelled is None or self.unlabelled.resident)
+
+    @property
+    def counters(self) -> tuple[Tensor, ...]:
+        """What a round changes beside the networks and the optimizers' state."""
+        return self._sums, self._turns, self._diverged_at
 
     def _evaluate(self, epoch: int) -> None:
         """A point of the curve: mean losses since the last one and the MRE on the validation images."""
-        if self.device.type != "cpu":
-            self._look()
         rounds = self.round - (self.curve[-1]["round"] if self.curve else 0)
         means = (self._sums / rounds).tolist() if rounds else (None, None, None)
         self._sums.zero_()
@@ -435,7 +464,7 @@ class Training:
     def state_dict(self) -> dict[str, Any]:
         return {
             "cell": self.cell.model_dump_json(),
-            "fingerprint": fingerprint(self.device),
+            "fingerprint": fingerprint(self.device, self.precision),
             "data": [part.sha256 for part in self.data],
             "round": self.round,
             "curve": self.curve,
@@ -463,7 +492,7 @@ class Training:
     def _take_up(self, state: dict[str, Any], path: Path) -> None:
         if Cell.model_validate_json(state["cell"]).sha256 != self.cell.sha256:
             raise UserError(f"{path} is a checkpoint of another plan; choose another run folder, or delete the file")
-        here = fingerprint(self.device)
+        here = fingerprint(self.device, self.precision)
         for name, value in here.items():
             if state["fingerprint"].get(name) != value:
                 raise UserError(
@@ -478,14 +507,17 @@ class Training:
         self.generator_optimizer.load_state_dict(state["generator_optimizer"])
         self.critic_optimizer.load_state_dict(state["critic_optimizer"])
         self.best_generator = state["best_generator"]
+        self._turns.fill_(self.round)
+        self._replayed = None  # it reads the optimizers' tensors, which are others now
 
 
-def fingerprint(device: torch.device) -> dict[str, str]:
+def fingerprint(device: torch.device, precision: str) -> dict[str, str]:
     """What a float's last bit depends on; a run resumes only under the same."""
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "torch": str(torch.__version__),  # a class of torch's own, which weights_only refuses
         "threads": str(torch.get_num_threads()),
+        "precision": precision,
         "instruction set": torch.backends.cpu.get_cpu_capability(),
         "device": f"{device.type} {where}".strip(),
     }

@@ -209,7 +209,9 @@ def _described(training: Training) -> dict[str, Any]:
         },
         "conditional": bool(training.players.classes),
         "rounds": training.rounds,
-        "fingerprint": fingerprint(training.device),
+        "fingerprint": fingerprint(training.device, training.precision),
+        "precision": training.precision,
+        "notes": training.notes,
         "curve": training.curve,
     }
 

@@ -257,8 +257,8 @@ def test_the_best_generator_is_that_of_the_lowest_validation_error(one_cell: Mak
 def test_a_critic_that_must_be_non_negative_passes_through_softplus(one_cell: MakeCell, zoo: Zoo) -> None:
     plain, kept = (training(one_cell(name), zoo).players for name in ("ls-gan", "ls-gan:balance=1.0"))
     x = torch.rand(6, 1, 8, 8) * 2 - 1
-    assert torch.equal(plain.loss(None)(x), plain.critic(x))
-    assert torch.equal(kept.loss(None)(x), F.softplus(kept.critic(x)))
+    torch.testing.assert_close(plain.loss(None)(x), plain.critic(x))
+    torch.testing.assert_close(kept.loss(None)(x), F.softplus(kept.critic(x)))
     assert (kept.loss(None)(x) > 0).all()
 
 
@@ -287,10 +287,10 @@ SOON_NAN = """
     calls = 0
 
     @ganzoo.cost
-    def soon_nan(a):
+    def soon_nan(a):  # the harness listens to the loss once before it plays
         global calls
         calls += 1
-        return a * (float("nan") if calls > 5 else 1.0)
+        return a * (float("nan") if calls > 6 else 1.0)
 """
 
 
@@ -449,8 +449,8 @@ def test_a_checkpoint_made_where_floats_round_differently_is_refused(
 ) -> None:
     one = training(one_cell("dcgan"), zoo)
     save_checkpoint(tmp_path / "checkpoint", one.state_dict())
-    here = train.fingerprint(torch.device("cpu"))
-    monkeypatch.setattr(train, "fingerprint", lambda device: {**here, "threads": "7"})
+    here = train.fingerprint(torch.device("cpu"), "fp32")
+    monkeypatch.setattr(train, "fingerprint", lambda device, precision: {**here, "threads": "7"})
     with pytest.raises(UserError, match="was made with threads 1 and cannot be continued exactly with 7"):
         one.resume(tmp_path / "checkpoint")
 
@@ -563,4 +563,4 @@ def test_cuda_names_the_round_of_the_first_bad_loss(
 ) -> None:
     own = Zoo.installed(plugin(SOON_NAN))
     with pytest.raises(Diverged, match="diverged@5"):
-        training(one_cell("gls-gan:cost=soon-nan", zoo=own, device="cuda"), own).run(tmp_path / path)
+        training(one_cell("gls-gan:cost=soon-nan", zoo=own, device="cuda", capture=False), own).run(tmp_path / path)
