@@ -104,6 +104,8 @@ class Plan(Model):
     """Epochs from one validation MRE to the next."""
     validation_images: Annotated[int, Ge(1)] = 1000
     test_images: Annotated[int, Ge(1)] = 1000
+    curve_test_images: Annotated[int, Ge(0)] = 0
+    """So many test images are measured at each point of the curve too, by validation_mre; nothing is chosen by it."""
     control_images: Annotated[int, Ge(1)] = 100
     """Images of its own that the self-inversion control inverts, and test images inverted over all labels."""
     validation_mre: Protocol = Protocol()

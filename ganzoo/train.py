@@ -330,9 +330,8 @@ class Training:
         optimizer.step()
 
     def _look(self) -> None:
-        """Raise Diverged if a loss on the accelerator was not finite."""
-        round = int(self._diverged_at)
-        if round >= 0:
+        """Raise Diverged if a loss on an accelerator was not finite; waits for its work so far."""
+        if self.device.type != "cpu" and (round := int(self._diverged_at)) >= 0:
             raise Diverged(round)
 
     # The loop
@@ -367,12 +366,18 @@ class Training:
                 self.advance(min(following, self.round + at_once) - self.round)
                 late = time.monotonic() - saved > self.plan.checkpoint_seconds
                 if checkpoint is not None and late:
+                    self._look()
                     save_checkpoint(checkpoint, self.state_dict())
                     saved = time.monotonic()
             yield
 
     def advance(self, rounds: int) -> None:
-        """So many rounds: as a replayed recording where the device has such, else one by one."""
+        """So many rounds: as a replayed recording where the device has such, else one by one.
+
+        On an accelerator they are then under way, not done: whoever takes turns with another training loses no time.
+        Raises Diverged for what went before them.
+        """
+        self._look()
         if self.device.type == "cuda" and self.plan.capture and self._replayed is None:
             self.record(cuda_graph)
         if isinstance(self._replayed, Replayed):
@@ -380,8 +385,6 @@ class Training:
         else:
             for _ in range(rounds):
                 self.play()
-        if self.device.type != "cpu":
-            self._look()
 
     def record(self, record: Record) -> None:
         """Replay the rounds from here on, if `record` can; a note says why it cannot."""
@@ -401,6 +404,7 @@ class Training:
 
     def _evaluate(self, epoch: int) -> None:
         """A point of the curve: mean losses since the last one and the MRE on the validation images."""
+        self._look()
         rounds = self.round - (self.curve[-1]["round"] if self.curve else 0)
         means = (self._sums / rounds).tolist() if rounds else (None, None, None)
         self._sums.zero_()
@@ -412,6 +416,9 @@ class Training:
             if not self.curve or error < min(point["validation_mre"] for point in self.curve):
                 self._keep_generator()
             point["validation_mre"] = error
+            if self.plan.curve_test_images:
+                test = self.error(self.data.test, self.plan.curve_test_images, self.plan.validation_mre)
+                point["test_mre"] = test.mean
         else:
             self._keep_generator()
             if self.players.classes:

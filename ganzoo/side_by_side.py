@@ -1,0 +1,44 @@
+"""Several trainings in one process, a few rounds of each in turn; on a GPU, a stream each, small networks fill it."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+
+from ganzoo.randomness import undisturbed
+from ganzoo.train import Tell, Training
+
+
+def side_by_side(
+    trainings: Sequence[Training], checkpoints: Sequence[Path | None], tells: Sequence[Tell]
+) -> list[Exception | None]:
+    """`Training.run` of all of them. What ended each: None at its last round, else what it raised (`Diverged`, or what
+    a plugin did); the others go on. Each ends in the bits in which it ends alone.
+    """
+    ended: list[Exception | None] = [None] * len(trainings)
+    streams = [_stream(one.device) for one in trainings]
+    going = {i: one.going(checkpoints[i], tells[i]) for i, one in enumerate(trainings)}
+    with undisturbed():
+        while going:
+            for i, steps in list(going.items()):
+                with nullcontext() if streams[i] is None else torch.cuda.stream(streams[i]):
+                    try:
+                        next(steps)
+                    except StopIteration:
+                        del going[i]
+                    except Exception as error:  # noqa: BLE001 (a plugin may raise anything: the others go on)
+                        ended[i] = error
+                        del going[i]
+    for stream in streams:
+        if stream is not None:
+            stream.synchronize()
+    return ended
+
+
+def _stream(device: torch.device) -> torch.cuda.Stream | None:
+    if device.type != "cuda":
+        return None
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream(device))  # what made the training is done before it plays
+    return stream
