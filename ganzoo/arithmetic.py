@@ -17,6 +17,9 @@ Precision = Literal["fp32", "tf32", "bf16"]
 Apply = Callable[..., Tensor]
 """(network, images or z, the mode of a pass to be differentiated twice or None) -> outputs."""
 
+SMALL = 16 * 16
+"""Pixels of an image whose networks are small: a round of theirs is overhead, to which casts add."""
+
 
 @dataclass(frozen=True)
 class Arithmetic:
@@ -51,12 +54,12 @@ def as_written(network: nn.Module, x: Tensor, cheaper: Cheaper | None = None) ->
 def natural_precision(device: torch.device, image_shape: tuple[int, int, int]) -> Precision:
     """What the device does well: tf32 on a GPU that has it, bf16 on a processor with instructions for it, else fp32.
 
-    On a processor images up to 16x16 take fp32: a round of their small networks is overhead, to which casts add.
+    On a processor small images take fp32.
     """
     if device.type == "cuda":
         return "tf32" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
     able = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16" if able and image_shape[1] * image_shape[2] > 16 * 16 else "fp32"
+    return "bf16" if able and image_shape[1] * image_shape[2] > SMALL else "fp32"
 
 
 def require_precision(precision: Precision, device: torch.device) -> None:

@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Iterable
 
 import torch
-from sklearn.decomposition import PCA
 from torch import Tensor
 
 from ganzoo.data import ImageSet, draw_labels
@@ -69,6 +68,8 @@ def _distance(x: Tensor, reconstruction: Tensor) -> float:
 
 
 def _pca(known: Tensor, x: Tensor, components: int) -> Tensor:
+    from sklearn.decomposition import PCA  # a second of import that training need not pay
+
     # Both solvers are exact and deterministic; the covariance is the cheaper one unless there are more
     # pixels than images.
     solver = "covariance_eigh" if len(known) >= known.shape[1] else "full"

@@ -26,8 +26,8 @@ from typing import IO, Any, NamedTuple
 
 import torch
 
-from ganzoo import worker
-from ganzoo.arithmetic import require_precision
+from ganzoo import processes, worker
+from ganzoo.arithmetic import SMALL, natural_precision, require_precision
 from ganzoo.baselines import baselines, classifying_baselines
 from ganzoo.classify import pooled_layers
 from ganzoo.config import Cell, Plan, cells, read_plan
@@ -38,11 +38,14 @@ from ganzoo.features import Networks
 from ganzoo.game import Need
 from ganzoo.players import players
 from ganzoo.randomness import seeded
+from ganzoo.stacked import kind
 from ganzoo.train import batches_of, labelling_of
 from ganzoo.zoo import Zoo
 
-CODE = ("ganzoo", "plugins", "benchmarks/ganzoo_paper")
+CODE = ("ganzoo", "plugins", "benchmarks/*.py", "benchmarks/ganzoo_paper", "benchmarks/ganzoo_speed")
 """What a row may come from, in a checkout."""
+BASELINE_IMAGES = 50_000
+"""Training images that the baselines know at most: they take them all into memory, as float32."""
 ATTEMPTS = 2
 """How often a cell is started whose process dies."""
 
@@ -125,6 +128,7 @@ class Run:
     def __init__(self, folder: Path, prepared: Prepared) -> None:
         self.folder, self.plan, self.cells, self.data = folder, prepared.plan, prepared.cells, prepared.data
         self.provenance = provenance(prepared.plan.device)
+        self._rows_due = 0.0
 
     def directory(self, cell: Cell) -> Path:
         return self.folder / "cells" / cell.directory
@@ -211,6 +215,13 @@ class Run:
         commit(self.folder / "rows.jsonl", "".join(lines).encode())
         return rows
 
+    def _write_rows_now_and_then(self) -> None:
+        """It reads every cell's row: a twentieth of the time at most, however many cells there are."""
+        began = time.monotonic()
+        if began >= self._rows_due:
+            self.write_rows()
+            self._rows_due = time.monotonic() + 20 * (time.monotonic() - began)
+
     def baselines(self) -> dict[str, float]:
         """What a generator has to beat on the same test images, as `train` left it."""
         known = read_json(self._baselines)
@@ -230,15 +241,16 @@ class Run:
         Raises UserError as soon as one is met (a full disk, a foreign checkpoint): the same command resumes.
         """
         attempts: dict[str, int] = {}
+        alone = False
         while (todo := [c for c in self.cells if not self._settled(c, attempts)]) or not self._baselines.exists():
             before = sum(attempts.values())
             try:
-                self._train(todo, jobs, tell, attempts)
+                self._train(parties(todo, jobs, small=small(self.plan, self.data) and not alone), jobs, tell, attempts)
             except BrokenProcessPool:
                 if sum(attempts.values()) == before:
                     raise UserError("the worker processes die before they begin; is there memory for them?") from None
                 # Whoever was at work when the process died is suspect: they go on one at a time.
-                jobs = 1
+                jobs, alone = 1, True
         rows = self.write_rows()
         require_fair(rows, one_recipe=self.plan.recipe == "shared")
         return rows
@@ -256,8 +268,8 @@ class Run:
             return True
         return False
 
-    def _train(self, todo: list[Cell], jobs: int, tell: Listener, attempts: dict[str, int]) -> None:
-        context = multiprocessing.get_context("spawn")
+    def _train(self, parties: list[list[Cell]], jobs: int, tell: Listener, attempts: dict[str, int]) -> None:
+        context = processes.context(self.plan.device)
         events = context.SimpleQueue()
         done = threading.Event()
 
@@ -275,20 +287,23 @@ class Run:
         listener = threading.Thread(target=listen, daemon=True)
         listener.start()
         arguments = (events, self.plan.threads, self.provenance)
-        pool = ProcessPoolExecutor(max(1, min(jobs, len(todo))), context, initializer=_begin, initargs=arguments)
+        # One process has the whole of a GPU.
+        count = 1 if self.plan.device != "cpu" else max(1, min(jobs, len(parties)))
+        pool = ProcessPoolExecutor(count, context, initializer=_begin, initargs=arguments)
         try:
-            pending: set[Future[dict[str, Any] | None]] = set()
-            with _ctrl_c_held_back():
+            pending: set[Future[list[dict[str, Any]] | None]] = set()
+            with processes.ctrl_c_held_back():
                 if not self._baselines.exists():
                     plainest, seeds = str(self.directory(self._plainest())), list(self.plan.seed_range)
                     pending.add(pool.submit(_measure_baselines, str(self.folder), plainest, seeds))
-                pending |= {pool.submit(_work, str(self.directory(cell))) for cell in todo}
+                pending |= {pool.submit(_work, [str(self.directory(cell)) for cell in party]) for party in parties}
             while pending:
                 finished, pending = wait(pending, return_when=FIRST_COMPLETED)
                 for future in finished:
-                    row = future.result()
-                    if row is not None:
-                        self.write_rows()
+                    rows = future.result() or []
+                    if rows:
+                        self._write_rows_now_and_then()
+                    for row in rows:
                         name = {key: row[key] for key in ("label", "seed", "fold")}
                         tell({"event": "row", **name, "row": row})
             pool.shutdown()
@@ -300,16 +315,6 @@ class Run:
         finally:
             done.set()
             listener.join(timeout=5)
-
-
-@contextmanager
-def _ctrl_c_held_back() -> Iterator[None]:
-    """Processes started in the block never hear Ctrl-C, not even while they start up; we hear it after the block."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _events: Any = None
@@ -336,7 +341,7 @@ def _measure_baselines(folder: str, directory: str, seeds: list[int]) -> None:
     plan = worker.read_cell(Path(directory)).settings
     data = worker.read_data(plan.data)
     if plan.measure == "mre":
-        found = baselines(data.train.images, data.test.images[: plan.test_images], plan.z_dim)
+        found = baselines(data.train.images[:BASELINE_IMAGES], data.test.images[: plan.test_images], plan.z_dim)
         found["untrained generator"] = worker.untrained_mre(Path(directory))
     else:
         labels, test = plan.labels, data.test.first(plan.test_images)
@@ -344,18 +349,59 @@ def _measure_baselines(folder: str, directory: str, seeds: list[int]) -> None:
     commit_json(Path(folder) / "baselines.json", found)
 
 
-def _work(directory: str) -> dict[str, Any]:
-    path = Path(directory)
-    cell = worker.read_cell(path)
-    name = {"label": cell.contender.label, "seed": cell.seed, "fold": cell.fold, "cell": cell.directory}
-    _events.put({"event": "start", **name})
-    try:
-        tell = lambda point: _events.put({"event": "point", **name, "point": point})  # noqa: E731
-        return worker.train_cell(path, tell, _provenance)
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:  # noqa: BLE001 (a plugin may raise anything: the others go on)
-        return worker.fail_cell(path, f"{type(error).__name__}: {' '.join(str(error).split())}"[:500], _provenance)
+def _work(directories: list[str]) -> list[dict[str, Any]]:
+    """The rows of cells that play beside one another."""
+    cells = {Path(directory): worker.read_cell(Path(directory)) for directory in directories}
+    names = {
+        path: {"label": cell.contender.label, "seed": cell.seed, "fold": cell.fold, "cell": cell.directory}
+        for path, cell in cells.items()
+    }
+    for name in names.values():
+        _events.put({"event": "start", **name})
+
+    def tell(path: Path, point: dict[str, Any]) -> None:
+        _events.put({"event": "point", **names[path], "point": point})
+
+    rows = worker.train_cells(list(cells), tell, _provenance)
+    return [
+        row if isinstance(row, dict) else worker.fail_cell(path, _told(row), _provenance)
+        for path, row in zip(cells, rows, strict=True)
+    ]
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+
+
+ON_A_GPU = 6
+"""Cells that play on one GPU at a time; not yet measured."""
+LARGEST_PARTY = 32
+"""Cells that play beside one another: more of them gain nothing more, and nobody hears of any before all are done."""
+
+
+def parties(cells: list[Cell], jobs: int, *, small: bool) -> list[list[Cell]]:
+    """Which cells one process trains beside one another: on a GPU `jobs` at a time; `small` ones on a processor as
+    `jobs` stacks, alike ones together; any other by itself.
+    """
+    on_gpu = bool(cells) and cells[0].settings.device != "cpu"
+    if not (on_gpu or small):
+        return [[cell] for cell in cells]
+    kinds: dict[str, list[Cell]] = {}
+    for cell in cells:
+        kinds.setdefault("" if on_gpu else kind(cell), []).append(cell)
+    size = min(LARGEST_PARTY, jobs if on_gpu else -(-len(cells) // jobs))
+    found = []
+    for alike in kinds.values():
+        parts = -(-len(alike) // size)
+        found += [alike[part::parts] for part in range(parts)]
+    return sorted(found, key=len, reverse=True)
+
+
+def small(plan: Plan, data: Splits) -> bool:
+    """Whether cells may be small enough to be stacked; whoever trains them sees for itself."""
+    shape, device = data.train.image_shape, torch.device(plan.device)
+    precision = plan.precision or natural_precision(device, shape)
+    return device.type == "cpu" and precision == "fp32" and shape[1] * shape[2] <= SMALL
 
 
 def require_fair(rows: list[dict[str, Any]], one_recipe: bool = True) -> None:
@@ -412,6 +458,11 @@ def processor_name() -> str:
         return platform.processor() or platform.machine()
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     return model or platform.machine()
+
+
+def natural_jobs(plan: Plan) -> int:
+    """How many cells, or stacks of small cells, play at a time where nobody says."""
+    return ON_A_GPU if plan.device != "cpu" else max(1, usable_cores() // plan.threads)
 
 
 def usable_cores() -> int:

@@ -5,11 +5,6 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from sklearn.decomposition import PCA
-from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -100,6 +95,13 @@ def svm_on_layers(network: nn.Module, labelled: ImageSet, device: torch.device) 
     assert labelled.labels is not None
     features, labels = pooled_layers(network, labelled, device), labelled.labels.numpy()
     penalties = [c / features.shape[1] for c in PENALTIES]
+    # A second of import that a comparison by reconstruction need not pay.
+    from sklearn.decomposition import PCA
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import LinearSVC
+
     vectors = LinearSVC(C=penalties[1], dual=True, tol=1e-3, max_iter=10_000, random_state=0)
     if np.bincount(labels).min() >= FOLDS:
         vectors = GridSearchCV(vectors, {"C": penalties}, cv=FOLDS)

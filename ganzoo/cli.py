@@ -197,7 +197,9 @@ def bench(
     objective: Annotated[
         list[str] | None, typer.Option("--objective", "-o", help="NAME or NAME:key=v1,v2,key=v; may be repeated.")
     ] = None,
-    data: Annotated[str | None, typer.Option("--data", "-d", help="digits, mnist, cifar10, folder, npz, ...")] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", "-d", help="digits, mnist, cifar10, folder, npz, npy, ...")
+    ] = None,
     seeds: Annotated[int | None, typer.Option(help="Trainings of each objective.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.")] = None,
     settings: Annotated[
@@ -205,25 +207,32 @@ def bench(
     ] = None,
     plugin: Plugins = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder; default runs/NAME-HASH.")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Cells at a time; default: one a core, one a GPU.")] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Cells, or stacks of small cells, at a time; default: one a core, six on a GPU."),
+    ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, print the cells, write nothing.")
+        bool,
+        typer.Option("--dry-run", help="Check everything, print the cells and what they will take, write nothing."),
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Compare objectives on held-out images. The same command again resumes."""
-    from ganzoo import bench as benching
-    from ganzoo.durable import commit, commit_json
-    from ganzoo.progress import following
-    from ganzoo.report import reported
-    from ganzoo.report.figures import draw
+    from ganzoo.processes import ctrl_c_held_back, start_server
+
+    if not dry_run:
+        start_server()  # first: it imports torch while we do
+    with ctrl_c_held_back():  # a library whose import is interrupted may swallow it, or fail in its own way
+        from ganzoo import bench as benching
+        from ganzoo.durable import commit, commit_json
+        from ganzoo.progress import following
 
     chosen = _plan(plan, objective, data, seeds, device, settings, plugin)
     zoo = _zoo([Path(path) for path in chosen.plugins])
     _warn_of_broken(zoo)
     prepared = benching.prepare(chosen, zoo)
     folder = out or Path("runs") / f"{plan.stem if plan else chosen.data.set}-{chosen.sha256[:8]}"
-    at_once = jobs or (1 if chosen.device != "cpu" else max(1, benching.usable_cores() // chosen.threads))
+    at_once = jobs or benching.natural_jobs(chosen)
     if dry_run:
         _print_dry_run(prepared, folder, at_once, as_json)
         return
@@ -231,6 +240,9 @@ def bench(
     with run.held():
         with following(prepared, folder, at_once) as tell:
             rows = run.train(at_once, tell)
+        from ganzoo.report import reported
+        from ganzoo.report.figures import draw  # matplotlib: not before the work is done
+
         text, summary = reported(chosen, rows, run.baselines(), folder)
         commit(folder / "table.txt", text.encode())
         commit_json(folder / "summary.json", summary)
@@ -283,6 +295,7 @@ def _plan(
 
 
 def _print_dry_run(prepared: Any, folder: Path, jobs: int, as_json: bool) -> None:
+    from ganzoo.predict import predict
     from ganzoo.statistics import reach, smallest_p
 
     plan, data = prepared.plan, prepared.data
@@ -296,6 +309,7 @@ def _print_dry_run(prepared: Any, folder: Path, jobs: int, as_json: bool) -> Non
                 "images": dict(zip(data._fields, sizes, strict=True)),
                 "smallest_p": smallest_p(plan.seeds),
                 "reach": reach(plan.seeds, contenders),
+                "prediction": predict(prepared, jobs).as_dict(),
             }
         )
         return
@@ -308,6 +322,8 @@ def _print_dry_run(prepared: Any, folder: Path, jobs: int, as_json: bool) -> Non
         f"{reach(plan.seeds, contenders)}\n"
         f"would write to {folder}"
     )
+    sys.stdout.flush()
+    print(predict(prepared, jobs).text())
 
 
 @app.command()

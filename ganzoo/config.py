@@ -440,7 +440,8 @@ def core_sha256() -> str:
     here = Path(__file__).parent
     names = (
         "game", "heads", "arithmetic", "convolutions", "penalty", "randomness", "features", "mre", "classify",
-        "lipschitz", "collapse", "baselines", "players", "capture", "train", "worker",
+        "lipschitz", "collapse", "baselines", "players", "capture", "train",
+        "dense", "stacked", "side_by_side", "worker",
     )  # fmt: skip
     return source_sha256([*(here / f"{name}.py" for name in names), *(here / "data").glob("*.py")])
 

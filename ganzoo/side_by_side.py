@@ -12,11 +12,11 @@ from ganzoo.train import Tell, Training
 
 def side_by_side(
     trainings: Sequence[Training], checkpoints: Sequence[Path | None], tells: Sequence[Tell]
-) -> list[Exception | None]:
+) -> list[BaseException | None]:
     """`Training.run` of all of them. What ended each: None at its last round, else what it raised (`Diverged`, or what
     a plugin did); the others go on. Each ends in the bits in which it ends alone.
     """
-    ended: list[Exception | None] = [None] * len(trainings)
+    ended: list[BaseException | None] = [None] * len(trainings)
     streams = [_stream(one.device) for one in trainings]
     going = {i: one.going(checkpoints[i], tells[i]) for i, one in enumerate(trainings)}
     with undisturbed():
@@ -27,7 +27,7 @@ def side_by_side(
                         next(steps)
                     except StopIteration:
                         del going[i]
-                    except Exception as error:  # noqa: BLE001 (a plugin may raise anything: the others go on)
+                    except (Exception, SystemExit) as error:  # noqa: BLE001 (a plugin may raise anything)
                         ended[i] = error
                         del going[i]
     for stream in streams:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 CONFIDENCE = 0.95
 FEW = 10
@@ -56,6 +55,8 @@ def interval_of_mean(values: Sequence[float]) -> Interval | None:
     """
     if len(values) < 2:
         return None
+    from scipy import stats  # half a second that what comes before the first row need not pay
+
     sample = np.asarray(values, dtype=float)
     if len(sample) < FEW:
         half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(sample) - 1) * stats.sem(sample))
@@ -77,6 +78,8 @@ def sign_flip_p(differences: Sequence[float]) -> float:
         return 1.0
     if len(differences) == 1:
         return 1.0
+    from scipy import stats  # as above
+
     tested = stats.permutation_test(
         (np.asarray(differences, dtype=float),),
         np.mean,

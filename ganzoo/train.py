@@ -169,6 +169,8 @@ class Training:
         self.generator_optimizer = optimizer(
             cell.recipe, self.players.generator, cell.recipe.generator_rate, self.device
         )
+        self.stacked = False
+        """Whether its rounds are played as part of a stack, which rounds differently."""
         self.round = 0
         self.curve: list[dict[str, Any]] = []
         self.best_generator: dict[str, Tensor] = {}
@@ -215,7 +217,11 @@ class Training:
 
     def prepare(self) -> None:
         """What the host sets before the present round: the rates, and a seed for whatever a plugin draws."""
-        torch.manual_seed(derive("round", self.cell.seed, self.round))  # see `run`
+        seed = derive("round", self.cell.seed, self.round)
+        # As torch.manual_seed, which takes longer than a small network's step; `run` puts the generators back.
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)
         self.set_rates()
 
     def draws(self, round: int) -> Draws:
@@ -472,6 +478,7 @@ class Training:
         return {
             "cell": self.cell.model_dump_json(),
             "fingerprint": fingerprint(self.device, self.precision),
+            "stacked": self.stacked,
             "data": [part.sha256 for part in self.data],
             "round": self.round,
             "curve": self.curve,
@@ -506,6 +513,12 @@ class Training:
                     f"{path} was made with {name} {state['fingerprint'].get(name)} and cannot be continued exactly with"
                     f" {value}; choose another run folder"
                 )
+        if state["stacked"] != self.stacked:
+            how = {True: "in a stack", False: "outside a stack"}
+            raise UserError(
+                f"{path} was made {how[state['stacked']]} and cannot be continued exactly {how[self.stacked]}; choose"
+                " another run folder"
+            )
         if state["data"] != [part.sha256 for part in self.data]:
             raise UserError(f"{path} was trained on other images than are there now; choose another run folder")
         self.round, self.curve, self._sums = state["round"], state["curve"], state["sums"]

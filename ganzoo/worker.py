@@ -13,7 +13,8 @@ import math
 import time
 import zipfile
 import zlib
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ganzoo import stacked
 from ganzoo.classify import accuracy, evaluating
 from ganzoo.collapse import collapse
 from ganzoo.config import Cell, DataPlan, core_sha256
@@ -31,6 +33,8 @@ from ganzoo.game import Need
 from ganzoo.lipschitz import CLASS_LOSS, lipschitz
 from ganzoo.mre import Reconstruction, over_all_labels, self_inversion
 from ganzoo.randomness import stream
+from ganzoo.side_by_side import side_by_side
+from ganzoo.stacked import kind, stackable
 from ganzoo.train import Diverged, Tell, Training, fingerprint
 from ganzoo.zoo import Zoo
 
@@ -120,6 +124,8 @@ def prepare(directory: Path) -> Training:
     zoo = _zoo(cell.settings.plugins)
     require_planned_code(cell, zoo)
     training = Training(cell, zoo, _data(cell.settings.data.model_dump_json()))
+    # A stack of one makes the bits of a stack of many, so who plays beside it may change with every start.
+    training.stacked = stackable([training]) is None
     if (directory / CHECKPOINT).exists():
         training.resume(directory / CHECKPOINT)
     return training
@@ -142,23 +148,86 @@ def train_cell(
 
     `provenance` (versions, commit, device, command) is kept in the row.
     """
-    row = read_row(directory)
-    if row is not None and is_final(row):
-        return row
+    (row,) = train_cells([directory], lambda _, point: tell(point), provenance)
+    if isinstance(row, BaseException):
+        raise row
+    return row
+
+
+def train_cells(
+    directories: Sequence[Path],
+    tell: Callable[[Path, dict[str, Any]], None] = lambda directory, point: None,
+    provenance: dict[str, Any] | None = None,
+) -> list[dict[str, Any] | BaseException]:
+    """Train cells beside one another, and measure one after the other: each cell's row, in their order, or what its
+    plugins raised. `tell` receives each point of each curve.
+
+    Small cells on a processor play as stacks, those of a GPU on a stream each, all others in turn. Raises UserError.
+    """
+    found: dict[Path, dict[str, Any] | BaseException] = {}
+    trainings: dict[Path, Training] = {}
+    for directory in directories:
+        row = read_row(directory)
+        if row is not None and is_final(row):
+            found[directory] = row
+            continue
+        try:
+            trainings[directory] = prepare(directory)
+        except UserError:
+            raise
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (a plugin may raise anything: the others go on)
+            found[directory] = error
     started = time.monotonic()
-    training = prepare(directory)
+    for together, run in _parties(trainings):
+        party = [trainings[directory] for directory in together]
+        tells = [partial(tell, directory) for directory in together]
+        ends = run(party, [directory / CHECKPOINT for directory in together], tells)
+        seconds = (time.monotonic() - started) / len(party)
+        for directory, training, end in zip(together, party, ends, strict=True):
+            try:
+                found[directory] = _finished(directory, training, end, seconds, provenance)
+            except UserError:
+                raise
+            except (Exception, SystemExit) as error:  # noqa: BLE001 (as above)
+                found[directory] = error
+        started = time.monotonic()
+    return [found[directory] for directory in directories]
+
+
+Run = Callable[[Sequence[Training], Sequence[Path], Sequence[Tell]], Sequence[BaseException | None]]
+
+
+def _parties(trainings: dict[Path, Training]) -> list[tuple[list[Path], Run]]:
+    """Who plays beside whom, and how."""
+    on_gpu = [path for path, one in trainings.items() if one.device.type == "cuda"]
+    parties: list[tuple[list[Path], Run]] = [(on_gpu, side_by_side)] if on_gpu else []
+    stacks: dict[str, list[Path]] = {}
+    for path, one in trainings.items():
+        if one.stacked:
+            stacks.setdefault(kind(one.cell), []).append(path)
+    for stack in stacks.values():
+        whole = stackable([trainings[path] for path in stack]) is None
+        parties += [(part, stacked.run) for part in ([stack] if whole else [[path] for path in stack])]
+    alone = [path for path, one in trainings.items() if not one.stacked and path not in on_gpu]
+    return [*parties, *(([path], side_by_side) for path in alone)]
+
+
+def _finished(
+    directory: Path, training: Training, end: BaseException | None, seconds: float, provenance: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The row of a cell whose training ended so, written; raises `end` where that is no result."""
+    trained = time.monotonic()
     try:
-        training.run(directory / CHECKPOINT, tell)
-        trained = time.monotonic()
+        if end is not None:
+            raise end
         measured = _reconstructed if training.plan.measure == "mre" else _classified
         row = {**_described(training), **measured(training, directory)}
         row["lipschitz"] = _steepness(training)
     except Diverged as diverged:
-        trained = time.monotonic()
         row = {**_described(training), "verdict": str(diverged)}
-    finished = time.monotonic()
     row["provenance"] = provenance
-    commit_json(directory / "timing.json", {"training_s": trained - started, "measuring_s": finished - trained})
+    timing = {"training_s": seconds, "measuring_s": time.monotonic() - trained}
+    commit_json(directory / "timing.json", timing)
     commit_json(directory / "row.json", row)
     return row
 
@@ -211,6 +280,7 @@ def _described(training: Training) -> dict[str, Any]:
         "rounds": training.rounds,
         "fingerprint": fingerprint(training.device, training.precision),
         "precision": training.precision,
+        "stacked": training.stacked,
         "notes": training.notes,
         "curve": training.curve,
     }

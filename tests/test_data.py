@@ -1,8 +1,10 @@
 """Image sets, splits and batches: laws, independent readings of the same pixels, and every slip's line."""
 
 import hashlib
+import os
 import pickle
 import re
+import resource
 import struct
 import zlib
 from collections.abc import Callable
@@ -20,7 +22,10 @@ from torchvision import datasets
 
 import ganzoo.data.batches
 import ganzoo.data.folder
-from ganzoo.data import SETS, Batches, ImageSet, load_images, scaled, split
+import ganzoo.data.load
+import ganzoo.data.mapped
+from ganzoo.data import SETS, Batches, ImageSet, draw_labels, load_images, scaled, split
+from ganzoo.data.mapped import file_sha256
 from ganzoo.errors import UserError
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -270,6 +275,19 @@ def test_digits_are_scikit_learns_with_16_become_255() -> None:
     assert (digits.images.min(), digits.images.max()) == (0, 255)
 
 
+def test_digits_are_the_same_where_scikit_learns_file_has_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = load_images("digits")
+    monkeypatch.setattr(ganzoo.data.load, "DIGITS_FILE", "elsewhere.csv.gz")
+    assert load_images("digits").sha256 == here.sha256
+
+
+def test_a_set_that_was_changed_by_replace_has_a_hash_of_its_own() -> None:
+    images = numbered(6)
+    known = images.sha256
+    assert images._replace(labels=None).sha256 != known
+    assert images.part(torch.tensor([1, 0])).sha256 != known
+
+
 def test_a_given_size_keeps_constant_images_constant_and_the_mean_of_others() -> None:
     larger, smaller, original = (load_images("digits", size=size) for size in (16, 4, None))
     assert larger.image_shape == (1, 16, 16)
@@ -280,7 +298,7 @@ def test_a_given_size_keeps_constant_images_constant_and_the_mean_of_others() ->
 
 
 def test_the_names_are_those_the_interface_promises() -> None:
-    assert set(SETS) == {"digits", "mnist", "fashion-mnist", "cifar10", "svhn", "celeba", "folder", "npz"}
+    assert set(SETS) == {"digits", "mnist", "fashion-mnist", "cifar10", "svhn", "celeba", "folder", "npy", "npz"}
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
@@ -299,15 +317,17 @@ def test_a_size_that_is_no_edge_is_refused(size: int) -> None:
         load_images("digits", size=size)
 
 
-@pytest.mark.parametrize("name", ["folder", "npz"])
-def test_folder_and_npz_say_what_path_they_need(name: str, tmp_path: Path) -> None:
-    kind = {"folder": "folder of images", "npz": ".npz file"}[name]
+@pytest.mark.parametrize("name", ["folder", "npy", "npz"])
+def test_folder_npy_and_npz_say_what_path_they_need(name: str, tmp_path: Path) -> None:
+    kind = {"folder": "folder of images", "npy": ".npy file, or a folder with images.npy", "npz": ".npz file"}[name]
     with refuses(f"{name} needs a path: give the {kind}"):
         load_images(name)
     with refuses(f"no {kind} at {tmp_path / 'absent'}"):
         load_images(name, path=tmp_path / "absent")
     wrong = tmp_path if name == "npz" else tmp_path / "file"
     (tmp_path / "file").touch()
+    if name == "npy":
+        return  # takes both
     with refuses(f"{wrong} is a", f"{name} needs a {kind}"):
         load_images(name, path=wrong)
 
@@ -543,6 +563,222 @@ def test_a_damaged_npz_and_a_single_array_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "b.npy", noise(9, 9, 9))
     with refuses("b.npy is a single array"):
         load_images("npz", path=tmp_path / "b.npy")
+
+
+# --- npy: a set that stays in its file
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where digests of files are kept, instead of the user's own."""
+    monkeypatch.setenv("GANZOO_DATA", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "sha256"
+
+
+def saved(folder: Path, *shape: int) -> np.ndarray:
+    folder.mkdir(exist_ok=True)
+    np.save(folder / "images.npy", pixels := noise(*shape))
+    np.save(folder / "labels.npy", np.arange(shape[0]) % 3 * 10)
+    return pixels
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [((9, 6, 6), None), ((9, 6, 6, 3), (0, 3, 1, 2)), ((9, 3, 6, 6), (0, 1, 2, 3)), ((9, 3, 3, 3), (0, 3, 1, 2))],
+)
+def test_a_mapped_set_is_the_set_of_the_same_arrays_in_an_npz(
+    tmp_path: Path, cache: Path, shape: tuple[int, ...], axes: tuple[int, ...] | None
+) -> None:
+    pixels = saved(tmp_path, *shape)
+    np.savez(tmp_path / "a.npz", images=pixels, labels=np.arange(9) % 3 * 10)
+    mapped, loaded = load_images("npy", path=tmp_path), load_images("npz", path=tmp_path / "a.npz")
+    assert mapped.image_shape == loaded.image_shape
+    assert mapped.classes == loaded.classes == ("0", "10", "20")
+    for ours, theirs in zip(split(mapped, (4, 3, 2)), split(loaded, (4, 3, 2)), strict=True):
+        assert torch.equal(ours.images[:9], theirs.images)
+        assert torch.equal(ours.labels, theirs.labels)
+        assert ours.first(2).sha256 == theirs.first(2).sha256
+        assert [len(part) for part in torch.split(ours.images, 2)] == [len(part) for part in theirs.images.split(2)]
+        assert torch.equal(torch.cat(list(torch.split(ours.images, 2))), theirs.images)
+    assert np.array_equal(mapped.images[:9].numpy(), pixels.transpose(axes) if axes else pixels[:, None])
+    assert len(mapped.images) == 9
+    assert mapped.images.nbytes == loaded.images.nbytes
+
+
+def test_batches_of_a_mapped_set_are_those_of_the_set_in_memory(tmp_path: Path, cache: Path) -> None:
+    pixels = saved(tmp_path, 60, 4, 4, 1)
+    mapped = split(load_images("npy", path=tmp_path), (40, 10, 10)).train
+    loaded = mapped._replace(images=mapped.images[:])
+    assert isinstance(loaded.images, torch.Tensor)
+    ours, theirs = Batches(mapped, 8, seed=3), Batches(loaded, 8, seed=3)
+    assert ours.order_sha256 == theirs.order_sha256
+    for k in (0, 4, 5, 13):
+        assert torch.equal(ours[k].real, theirs[k].real)
+        assert torch.equal(ours[k].labels, theirs[k].labels)
+    assert pixels.shape == (60, 4, 4, 1)
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_mapped_set_is_moved_to_a_device_as_a_whole_where_it_fits_and_else_batch_by_batch(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, fits: bool
+) -> None:
+    saved(tmp_path, 30, 4, 4)
+    monkeypatch.setattr(ganzoo.data.batches, "_fits", lambda images, device: fits)
+    monkeypatch.setattr(ganzoo.data.mapped, "READ_AT_ONCE", 100)  # 6 images at a time, and the last part is smaller
+    batches = Batches(load_images("npy", path=tmp_path), 8, seed=0, device="meta")
+    assert batches[0].real.device.type == "meta"
+    assert batches._images.shape == (30, 1, 4, 4)
+    assert isinstance(batches._images, torch.Tensor) is fits
+
+
+def test_a_mapped_set_arrives_whole_and_in_order_where_it_is_gathered(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path, 30, 4, 4)
+    monkeypatch.setattr(ganzoo.data.mapped, "READ_AT_ONCE", 100)
+    images = load_images("npy", path=tmp_path).part(torch.arange(29, -1, -1)).images
+    assert torch.equal(images.gathered(torch.device("cpu")), images[:])
+
+
+def test_the_labels_of_a_mapped_set_are_kept_for_as_many_images_as_are_asked_for(tmp_path: Path, cache: Path) -> None:
+    saved(tmp_path, 30, 4, 4)
+    labelling = draw_labels(load_images("npy", path=tmp_path), 2, seed=0, folds=2)
+    assert labelling.labelled.labels.tolist().count(1) == 1
+    assert labelling.held_out.labels.tolist().count(1) == 1
+    assert (len(labelling.labelled.images), len(labelling.unlabelled.images), len(labelling.learnt.images)) == (
+        *(3, 24, 27),
+    )
+    assert labelling.unlabelled.labels is None
+    assert not isinstance(labelling.unlabelled.images, torch.Tensor)
+
+
+def test_nothing_of_a_mapped_set_is_in_memory_before_it_is_asked_for(tmp_path: Path, cache: Path) -> None:
+    header = np.lib.format.open_memmap(tmp_path / "images.npy", "w+", np.uint8, (2**21, 3, 64, 64))  # 24 GiB of holes
+    header[7] = 200
+    del header
+    before = peak_bytes()
+    parts = split(load_images("npy", path=tmp_path), (0.5, 0.25, 0.25))
+    assert parts.train.images.shape == (2**20, 3, 64, 64)
+    batch = Batches(parts.train, 64, seed=0)[12_345]
+    assert batch.real.shape == (64, 3, 64, 64)
+    assert load_images("npy", path=tmp_path).images[7:8].unique().tolist() == [200]
+    assert peak_bytes() - before < 2**28
+
+
+def peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def test_the_hash_of_a_mapped_part_tells_file_places_and_labels_apart(tmp_path: Path, cache: Path) -> None:
+    saved(tmp_path / "a", 12, 4, 4)
+    saved(tmp_path / "b", 12, 4, 4)
+    here, there = (load_images("npy", path=tmp_path / name) for name in "ab")
+    other = noise(12, 4, 4)
+    other[11, 3, 3] ^= 1
+    np.save(tmp_path / "b" / "images-2.npy", other)
+    changed = load_images("npy", path=tmp_path / "b" / "images-2.npy")
+    assert here.sha256 == there.sha256
+    assert changed.labels is None
+    parts = [
+        here,
+        here.part(slice(0, 6)),
+        here.part(slice(6, 12)),
+        here.part(torch.arange(11, -1, -1)),
+        here._replace(labels=None),
+        changed,
+    ]
+    assert len({part.sha256 for part in parts}) == len(parts)
+
+
+def test_a_files_digest_is_kept_and_made_anew_once_the_file_is_written_to(tmp_path: Path, cache: Path) -> None:
+    file = tmp_path / "x"
+    file.write_bytes(b"one")
+    assert file_sha256(file) == hashlib.sha256(b"one").hexdigest()
+    (kept,) = cache.iterdir()
+    assert kept.read_text() == hashlib.sha256(b"one").hexdigest()
+    before = file.stat()
+    file.write_bytes(b"two")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))  # of the same length, and seemingly as old
+    assert file_sha256(file) == hashlib.sha256(b"two").hexdigest()
+
+
+def test_another_process_takes_the_digest_that_was_kept(tmp_path: Path, cache: Path) -> None:
+    file = tmp_path / "x"
+    file.write_bytes(b"one")
+    file_sha256(file)
+    (kept,) = cache.iterdir()
+    kept.write_text("f" * 64)
+    ganzoo.data.mapped._file_sha256.cache_clear()
+    assert file_sha256(file) == "f" * 64
+    kept.write_text("cut short")
+    ganzoo.data.mapped._file_sha256.cache_clear()
+    assert file_sha256(file) == hashlib.sha256(b"one").hexdigest()
+
+
+def test_a_digest_that_cannot_be_kept_is_found_all_the_same(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "cache").write_text("no folder")
+    (tmp_path / "x").write_bytes(b"one")
+    assert file_sha256(tmp_path / "x") == hashlib.sha256(b"one").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (np.zeros((2, 4, 4), np.float32), "is float32 of shape (2, 4, 4); expected uint8"),
+        (noise(2, 4, 4, 4), "shape (2, 4, 4, 4); expected (N, H, W)"),
+        (noise(2, 16), "shape (2, 16); expected (N, H, W)"),
+        (np.asfortranarray(noise(2, 4, 4)), "in Fortran's order"),
+        (np.array([{}], dtype=object), "cannot be read as a .npy file"),
+    ],
+)
+def test_a_file_with_another_array_says_what_was_found(tmp_path: Path, array: np.ndarray, said: str) -> None:
+    np.save(tmp_path / "images.npy", array)
+    with refuses(tmp_path / "images.npy", said):
+        load_images("npy", path=tmp_path)
+
+
+def test_an_empty_array_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", noise(0, 4, 4))
+    with refuses("images.npy"):
+        load_images("npy", path=tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x93NUMPY", b"\x93NUMPY\x01\x00\x08\x00garbage\n"])
+def test_a_file_that_is_no_npy_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.npy").write_bytes(content)
+    with refuses("a.npy cannot be read as a .npy file"):
+        load_images("npy", path=tmp_path / "a.npy")
+
+
+def test_a_file_that_was_cut_short_is_refused_before_an_image_is_missed(tmp_path: Path) -> None:
+    saved(tmp_path, 9, 6, 6)
+    content = (tmp_path / "images.npy").read_bytes()
+    (tmp_path / "images.npy").write_bytes(content[:-1])
+    with refuses("images.npy cannot be read as a .npy file"):
+        load_images("npy", path=tmp_path)
+
+
+def test_a_folder_without_images_npy_says_so(tmp_path: Path) -> None:
+    with refuses(f"no .npy file at {tmp_path / 'images.npy'}"):
+        load_images("npy", path=tmp_path)
+
+
+@pytest.mark.parametrize(("labels", "said"), [(np.arange(8), "shape (8,)"), (np.zeros(9), "is float64")])
+def test_labels_that_do_not_pair_up_with_the_file_are_refused(tmp_path: Path, labels: np.ndarray, said: str) -> None:
+    np.save(tmp_path / "train-images.npy", noise(9, 4, 4))
+    np.save(tmp_path / "train-labels.npy", labels)
+    with refuses(tmp_path / "train-labels.npy", said):
+        load_images("npy", path=tmp_path / "train-images.npy")
+
+
+def test_a_mapped_set_is_not_resized(tmp_path: Path) -> None:
+    saved(tmp_path, 9, 6, 6)
+    assert load_images("npy", path=tmp_path, size=6).image_shape == (1, 6, 6)
+    with refuses("npy: images are 6 x 6 pixels", "not brought to 8 x 8; resize them once"):
+        load_images("npy", path=tmp_path, size=8)
+    np.save(tmp_path / "images.npy", noise(9, 6, 4, 3))
+    with refuses("npy: images are 4 x 6 pixels", "not brought to squares"):
+        load_images("npy", path=tmp_path)
 
 
 # --- the official sets, small, in their own file formats

@@ -1,7 +1,7 @@
 """Image sets -> splits -> batches already on the device.
 
-`load_images` reads a set whole, as uint8; `split` cuts it into train, validation and test; `Batches` hands
-out `Batch(real in [-1, 1], labels)` in an order that is a function of (seed, epoch) alone.
+`load_images` reads a set whole, as uint8, or maps its file; `split` cuts it into train, validation and test; `Batches`
+hands out `Batch(real in [-1, 1], labels)` in an order that is a function of (seed, epoch) alone.
 """
 
 from ganzoo.data.batches import Batch, Batches, scaled

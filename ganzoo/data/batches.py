@@ -55,7 +55,7 @@ class Batches:
         self._seed = seed
         self._device = torch.device(device)
         self._home = self._device if _fits(images.images, self._device) else torch.device("cpu")
-        self._images = images.images.to(self._home)
+        self._images = images.images.to(self._home)  # what lies in a file stays there, or is moved as a whole
         self._labels = None if images.labels is None else images.labels.to(self._home)
         self._epoch, self._order = 0, self._drawn(0)
         self.order_sha256 = hashlib.sha256(self._order.numpy().astype("<i8").data).hexdigest()
@@ -63,14 +63,26 @@ class Batches:
 
     def __getitem__(self, k: int) -> Batch:
         """The k-th batch of the whole training, k >= 0, whatever was asked for before."""
+        return self.at(self.index(k))
+
+    def index(self, k: int) -> Tensor:
+        """Which images the k-th batch holds: (B,) int64, where the set lies."""
         if k < 0:
             raise IndexError(f"batch {k}: batches are counted from 0")
         epoch, place = divmod(k, self.per_epoch)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._drawn(epoch).to(self._home)
-        index = self._order[place * self._batch_size :][: self._batch_size]
+        return self._order[place * self._batch_size :][: self._batch_size]
+
+    def at(self, index: Tensor) -> Batch:
+        """The images of an index, (B,) int64 where the set lies."""
         labels = None if self._labels is None else self._taken(self._labels, index)
         return Batch(scaled(self._taken(self._images, index)), labels)
+
+    @property
+    def resident(self) -> bool:
+        """Whether the set lies on the device, so that a batch is drawn without the host."""
+        return self._home == self._device
 
     def _drawn(self, epoch: int) -> Tensor:
         # on the CPU, so that every device sees the same order
@@ -81,7 +93,10 @@ class Batches:
             return whole.index_select(0, index)
         # Pinned, the copy overlaps the device's work; torch's host allocator keeps the memory until then.
         pinned = torch.empty((len(index), *whole.shape[1:]), dtype=whole.dtype, pin_memory=self._device.type == "cuda")
-        torch.index_select(whole, 0, index, out=pinned)
+        if isinstance(whole, Tensor):
+            torch.index_select(whole, 0, index, out=pinned)
+        else:
+            whole.index_select(0, index, out=pinned)
         return pinned.to(self._device, non_blocking=self._device.type == "cuda")
 
 

@@ -1,9 +1,10 @@
-"""A set of images in memory, and its cut into train, validation and test."""
+"""A set of images, and its cut into train, validation and test."""
 
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,17 +14,19 @@ from ganzoo.errors import UserError
 from ganzoo.randomness import stream
 
 
-class ImageSet(NamedTuple):
-    """Images of one square shape, whole and undecorated."""
-
+class _ImageSet(NamedTuple):
     name: str
     """The name it was loaded by."""
     images: Tensor
-    """(N, C, H, W) uint8 in 0..255, on the CPU."""
+    """(N, C, H, W) uint8 in 0..255, on the CPU; of a set that stays in its file a `MappedImages`, read when indexed."""
     labels: Tensor | None
     """(N,) int64 in 0..len(classes)-1; None where unlabelled."""
     classes: tuple[str, ...]
     """What each label means; () where unlabelled."""
+
+
+class ImageSet(_ImageSet):
+    """Images of one square shape, whole and undecorated. Nobody writes into them."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -31,11 +34,17 @@ class ImageSet(NamedTuple):
         channels, height, width = self.images.shape[1:]
         return channels, height, width
 
-    @property
+    @cached_property  # every checkpoint asks
     def sha256(self) -> str:
-        """Hex digest over shape, image bytes and label bytes: equal for equal data, whatever its source."""
+        """Hex digest over shape, image bytes and label bytes: equal for equal data, whatever its source.
+
+        Of images that stay in a file: over the file's digest and their places in it, which is another figure.
+        """
         digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
-        digest.update(self.images.contiguous().numpy().data)
+        if isinstance(self.images, Tensor):
+            digest.update(self.images.contiguous().numpy().data)
+        else:
+            digest.update(self.images.sha256.encode())
         if self.labels is not None:
             digest.update(b"labels")
             digest.update(self.labels.numpy().astype("<i8").data)
@@ -44,6 +53,12 @@ class ImageSet(NamedTuple):
     def first(self, n: int) -> "ImageSet":
         """The first n images, or all where there are fewer."""
         return self._replace(images=self.images[:n], labels=None if self.labels is None else self.labels[:n])
+
+    def part(self, index: slice | Tensor) -> "ImageSet":
+        """The images at these places, or of this mask, in this order; what stays in a file stays there."""
+        images: Any = self.images
+        kept = images[index] if isinstance(images, Tensor) else images.chosen(index)
+        return self._replace(images=kept, labels=None if self.labels is None else self.labels[index])
 
 
 class Splits(NamedTuple):
@@ -67,9 +82,7 @@ def split(images: ImageSet, sizes: Sequence[float] | Sequence[int], *, seed: int
     order = torch.randperm(len(images.images), generator=stream("split", seed)) if shuffle else None
 
     def part(start: int, stop: int) -> ImageSet:
-        index = slice(start, stop) if order is None else order[start:stop]
-        labels = None if images.labels is None else images.labels[index]
-        return images._replace(images=images.images[index], labels=labels)
+        return images.part(slice(start, stop) if order is None else order[start:stop])
 
     first, second, third = edges
     return Splits(part(0, first), part(first, second), part(second, third))
@@ -100,14 +113,19 @@ def _edges(sizes: Sequence[float] | Sequence[int], available: int) -> list[int]:
 
 
 def channels_first(array: np.ndarray) -> Tensor | None:
-    """(N, H, W), (N, H, W, C) or (N, C, H, W) uint8 -> (N, C, H, W); None where it is none of them.
+    """(N, H, W), (N, H, W, C) or (N, C, H, W) uint8 -> (N, C, H, W); None where it is none of them."""
+    view = channels_first_view(array)
+    # a copy of its own: writable, whatever it came from
+    return None if view is None else torch.from_numpy(np.array(view, order="C"))
+
+
+def channels_first_view(array: np.ndarray) -> np.ndarray | None:
+    """The same memory seen as (N, C, H, W); None where its shape cannot be.
 
     The channels are the axis of length 1 or 3; where both could be, the last one.
     """
     if array.ndim == 3:
-        array = array[:, None]
-    elif array.ndim == 4 and array.shape[-1] in (1, 3):
-        array = array.transpose(0, 3, 1, 2)
-    elif array.ndim != 4 or array.shape[1] not in (1, 3):
-        return None
-    return torch.from_numpy(np.array(array, order="C"))  # a copy of its own: writable, whatever it came from
+        return array[:, None]
+    if array.ndim == 4 and array.shape[-1] in (1, 3):
+        return array.transpose(0, 3, 1, 2)
+    return array if array.ndim == 4 and array.shape[1] in (1, 3) else None

@@ -56,12 +56,7 @@ def draw_labels(
     labelled, held_out = torch.cat(kept).sort().values, torch.cat(held).sort().values
     rest = torch.ones(len(train.images), dtype=torch.bool)
     rest[held_out] = False
-    learnt = train if folds is None else _part(train, rest)
+    learnt = train if folds is None else train.part(rest)
     rest[labelled] = False
-    unlabelled = train._replace(images=train.images[rest], labels=None) if rest.any() else None
-    return Labelling(_part(train, labelled), unlabelled, None if folds is None else _part(train, held_out), learnt)
-
-
-def _part(images: ImageSet, index: torch.Tensor) -> ImageSet:
-    assert images.labels is not None
-    return images._replace(images=images.images[index], labels=images.labels[index])
+    unlabelled = train._replace(labels=None).part(rest) if rest.any() else None
+    return Labelling(train.part(labelled), unlabelled, None if folds is None else train.part(held_out), learnt)

@@ -1,6 +1,7 @@
-"""A name -> a set of square images in memory."""
+"""A name -> a set of square images."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,15 @@ from torch.nn import functional as F
 
 from ganzoo.data.folder import folder_set
 from ganzoo.data.image_set import ImageSet, channels_first
+from ganzoo.data.mapped import mapped_set
 from ganzoo.data.npz import npz_set
 from ganzoo.data.official import DIGITS, OFFICIAL, official_set
 from ganzoo.errors import UserError, did_you_mean
 
-SETS = ("digits", *OFFICIAL, "folder", "npz")
+SETS = ("digits", *OFFICIAL, "folder", "npy", "npz")
 """The names `load_images` accepts."""
+
+DIGITS_FILE = "datasets/data/digits.csv.gz"  # in scikit-learn's folder
 
 CHUNK = 1024  # images resized at once, in float32
 
@@ -28,7 +32,7 @@ def load_images(
     download: bool = False,
     skip_corrupt: bool = False,
 ) -> ImageSet:
-    """The whole set `name`, one of SETS, as (N, C, H, W) uint8 with H = W, on the CPU.
+    """The whole set `name`, one of SETS, as (N, C, H, W) uint8 with H = W, on the CPU; npy stays in its file.
 
     `path`: the folder or file; for torchvision's sets the folder they lie in, by default the environment
     variable GANZOO_DATA or ~/.cache/ganzoo; digits has none. `size`: the edge in pixels to bring images to,
@@ -49,12 +53,14 @@ def load_images(
         return _square(folder_set(_given(name, path), size, skip_corrupt), size)
     if name == "npz":
         return _square(npz_set(_given(name, path)), size)
+    if name == "npy":
+        return _as_it_is(mapped_set(_given(name, path)), size)
     root = Path(path or os.environ.get("GANZOO_DATA") or "~/.cache/ganzoo").expanduser()
     return _square(official_set(name, root, size, download, skip_corrupt), size)
 
 
 def _given(name: str, path: Path | None) -> Path:
-    kind = "folder of images" if name == "folder" else ".npz file"
+    kind = {"folder": "folder of images", "npy": ".npy file, or a folder with images.npy", "npz": ".npz file"}[name]
     if path is None:
         raise UserError(f"{name} needs a path: give the {kind} with path=...")
     try:
@@ -64,19 +70,46 @@ def _given(name: str, path: Path | None) -> Path:
         raise UserError(f"no {kind} at {str(path)[:200]}: {getattr(error, 'strerror', None) or error}") from None
     if not there:
         raise UserError(f"no {kind} at {path.absolute()}")
-    if path.is_dir() != (name == "folder"):
+    if path.is_dir() != (name == "folder") and not (name == "npy" and path.is_dir()):
         raise UserError(f"{path} is a {'folder' if path.is_dir() else 'file'}; {name} needs a {kind}")
     return path
 
 
 def _digits() -> ImageSet:
     """scikit-learn's 1797 digits of 8 x 8 pixels; their 0..16 become 0..255."""
-    from sklearn.datasets import load_digits  # a second of import that the other sets need not pay
+    table = _digits_table()
+    images = channels_first(np.rint(table[:, :-1].reshape(-1, 8, 8) * 255 / 16).astype(np.uint8))
+    assert images is not None
+    return ImageSet("digits", images, torch.from_numpy(table[:, -1].astype(np.int64)), DIGITS)
+
+
+def _digits_table() -> np.ndarray:
+    """(1797, 65): the pixels of an image and its class, from scikit-learn's file.
+
+    By scikit-learn's own function where the file has moved: importing that takes a second.
+    """
+    package = find_spec("sklearn")
+    assert package is not None
+    assert package.origin is not None
+    file = Path(package.origin).parent / DIGITS_FILE
+    if file.is_file():
+        return np.loadtxt(file, delimiter=",")
+    from sklearn.datasets import load_digits
 
     raw = load_digits()
-    images = channels_first(np.rint(raw.images * 255 / 16).astype(np.uint8))
-    assert images is not None
-    return ImageSet("digits", images, torch.from_numpy(raw.target.astype(np.int64)), DIGITS)
+    return np.column_stack([raw.data, raw.target])
+
+
+def _as_it_is(images: ImageSet, size: int | None) -> ImageSet:
+    """The set, if its images are square and of the size asked for: what stays in its file is not resized."""
+    _channels, height, width = images.image_shape
+    if height != width or size not in (None, height):
+        wanted = "squares" if size is None else f"{size} x {size}"
+        raise UserError(
+            f"npy: images are {width} x {height} pixels (width x height) and are read where they lie, so they are not"
+            f" brought to {wanted}; resize them once and save that"
+        )
+    return images
 
 
 def _square(images: ImageSet, size: int | None) -> ImageSet:

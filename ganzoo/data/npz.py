@@ -30,7 +30,7 @@ def npz_set(path: Path) -> ImageSet:
         raise UserError(f"{found}: there is nothing in it")
     if "labels" not in arrays:
         return ImageSet("npz", images, None, ())
-    labels, classes = _renumbered(path, arrays["labels"], len(images))
+    labels, classes = renumbered(f"{path}: labels", arrays["labels"], len(images))
     return ImageSet("npz", images, labels, classes)
 
 
@@ -62,10 +62,9 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} cannot be read as an .npz file ({' '.join(str(error).split())})") from error
 
 
-def _renumbered(path: Path, values: np.ndarray, count: int) -> tuple[Tensor, tuple[str, ...]]:
+def renumbered(where: str, values: np.ndarray, count: int) -> tuple[Tensor, tuple[str, ...]]:
+    """Labels 0..k-1 in ascending order of the values, and the values. UserError, beginning with `where`, if bad."""
     if values.shape != (count,) or not np.issubdtype(values.dtype, np.integer):
-        raise UserError(
-            f"{path}: labels is {values.dtype} of shape {values.shape}; expected integers of shape ({count},)"
-        )
+        raise UserError(f"{where} is {values.dtype} of shape {values.shape}; expected integers of shape ({count},)")
     former, labels = np.unique(values, return_inverse=True)
     return torch.from_numpy(labels.astype(np.int64)), tuple(str(value) for value in former)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import ganzoo
 
-SMALLEST = {8: 2, 16: 4, 28: 7, 32: 4, 64: 4}
+SMALLEST = {8: 2, 16: 4, 28: 7, 32: 4, 64: 4, 128: 4}
 """Side of the image -> side of the smallest feature map; each layer between them halves or doubles."""
 
 
@@ -62,7 +62,7 @@ def dcgan_generator(
     norm: Literal["batch", "none"] = "batch",
     init_std: Annotated[float, Gt(0)] = 0.02,
 ) -> nn.Module:
-    """G: (N, z_dim) -> (N, C, H, W) in [-1, 1], H = W in {8, 16, 28, 32, 64}   (Radford 2016; Qi 2017, sec. 9.1).
+    """G: (N, z_dim) -> (N, C, H, W) in [-1, 1], H = W in {8, 16, 28, 32, 64, 128}   (Radford 2016; Qi 2017, sec. 9.1).
 
     Transposed convolutions 4x4 of stride 2 with `width` channels in the last hidden layer, twice as many in each one
     before; BatchNorm and ReLU between them, tanh at the end.
@@ -89,7 +89,7 @@ def dcgan_critic(
     norm: Literal["batch", "none"] = "none",
     init_std: Annotated[float, Gt(0)] = 0.02,
 ) -> nn.Module:
-    """L: (N, C, H, W) -> (N,), or (N, outputs), H = W in {8, 16, 28, 32, 64}   (Radford 2016; Qi 2017, sec. 9.1).
+    """L: (N, C, H, W) -> (N,), or (N, outputs), H = W in {8, 16, 28, 32, 64, 128}   (Radford 2016; Qi 2017, sec. 9.1).
 
     Convolutions 4x4 of stride 2 with `width` channels in the first layer, twice as many in each one after; LeakyReLU
     0.2 and, between the convolutions, BatchNorm where asked for; no sigmoid at the end.
