@@ -46,14 +46,15 @@ def changes(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def run(command: list[str], deadline: float) -> int:
-    """Its exit status; AGAIN if it was interrupted at the deadline (time.monotonic), its checkpoints written."""
+    """Its exit status; AGAIN if it was interrupted, at the deadline (time.monotonic) at the latest, its checkpoints
+    written."""
     process = subprocess.Popen(command)
     try:
         return process.wait(timeout=max(1.0, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(timeout=10)
+            process.wait(timeout=8)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -32,7 +32,7 @@ class MinimumReconstructionError(Metric):
         protocol: Protocol = Protocol(),  # noqa: B008  (frozen)
         seed: int = 0,
         classes: int = 0,
-        chunk: int = 4096,
+        chunk: int | None = None,
     ) -> None:
         """Arguments as of `ganzoo.mre.minimum_reconstruction_error`."""
         super().__init__()

@@ -34,6 +34,8 @@ from ganzoo.stacked import Stack, stackable
 from ganzoo.train import Diverged, Training
 from ganzoo.zoo import Zoo
 
+COSTLY = 0.2
+"""Share of a training that its validation should stay under."""
 ROUNDS = 20
 WARM_UP = 3
 ENOUGH = 3.0
@@ -114,10 +116,11 @@ class Prediction(NamedTuple):
     def text(self) -> str:
         """Three lines."""
         alone = "" if self.jobs == 1 else f", {self.jobs} at a time"
+        costly = "" if self.mre_share <= COSTLY else "; for less raise validate_every or lower validation_images"
         return (
-            f"about {_clock(self.wall)}{alone}: training {_clock(self.training)}, validation"
-            f" {_clock(self.validation)} ({self.mre_share:.0%} of a training), test {_clock(self.test)}, baselines"
-            f" {_clock(self.baselines)}, start {_clock(self.start_up)}\n"
+            f"about {_clock(self.wall)}{alone}: training {_clock(self.training)},"
+            f" validation {_clock(self.validation)} ({self.mre_share:.0%} of a training{costly}),"
+            f" test {_clock(self.test)}, baselines {_clock(self.baselines)}, start {_clock(self.start_up)}\n"
             f"memory {_size(self.memory_mb)} a process, {_size(self.memory_mb * self.jobs)} in all;"
             f" disk {_size(self.disk_mb)}"
         )

@@ -59,7 +59,7 @@ def test_a_row_carries_its_cause(finished: Run) -> None:
     for row in finished.rows():
         assert set(row["hashes"]) >= {"initial generator", "initial critic", "test images", "data order", "z"}
         assert row["provenance"]["versions"]["torch"]
-        assert row["mre"].startswith("mre1-l1-")
+        assert row["mre"].startswith("mre2-l1-")
         assert all(len(digest) == 64 for digest in [*row["hashes"].values(), *row["sources"].values(), row["cell"]])
         assert len(row["curve"]) == 3
 

@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from ganzoo.mre import (
 from ganzoo.randomness import stream
 
 Z_DIM = 5
-SHORT = Protocol(steps=30, restarts=2)
+SHORT = Protocol(steps=30, restarts=3)
 
 
 class Linear(nn.Module):
@@ -155,11 +156,12 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_other_starts() -> No
     assert not torch.equal(one.z, other.z)
 
 
-def test_errors_never_rise_with_more_restarts() -> None:
+@pytest.mark.parametrize("starts", ["near", "random"])
+def test_errors_never_rise_with_more_restarts_that_go_all_the_way(starts: Literal["near", "random"]) -> None:
     generator, x = convolutional().double(), images(8, side=4)
+    protocols = [Protocol(steps=10, restarts=restarts, halvings=0, starts=starts) for restarts in (1, 2, 3, 5)]
     errors = [
-        minimum_reconstruction_error(generator, x, z_dim=Z_DIM, protocol=Protocol(steps=10, restarts=restarts)).errors
-        for restarts in (1, 2, 3, 5)
+        minimum_reconstruction_error(generator, x, z_dim=Z_DIM, protocol=protocol).errors for protocol in protocols
     ]
     for fewer, more in pairwise(errors):
         assert (more <= fewer + 1e-7).all()
@@ -171,7 +173,7 @@ def test_the_restart_spread_is_the_mean_gap_between_worst_and_best_start() -> No
         return torch.where(z > 0, 1.0, 0.5).view(-1, 1, 1, 1) + 0 * z.view(-1, 1, 1, 1)
 
     x = torch.ones(40, 1, 1, 1)
-    found = minimum_reconstruction_error(hills, x, z_dim=1, protocol=Protocol(steps=2, restarts=2))
+    found = minimum_reconstruction_error(hills, x, z_dim=1, protocol=Protocol(steps=2, restarts=2, starts="random"))
     starts = torch.stack([torch.rand(40, 1, generator=stream("mre", 0, r)) * 2 - 1 for r in range(2)], 1)
     mixed = ((starts > 0).any(1) & (starts <= 0).any(1)).float().mean()
     assert found.restart_spread == pytest.approx(0.5 * mixed.item(), rel=1e-5)
@@ -246,7 +248,7 @@ def test_an_image_whose_every_evaluation_is_nan_has_error_inf_and_harms_no_other
     labels = torch.tensor([0, 1, 0, 0])
     found = minimum_reconstruction_error(broken, x, z_dim=Z_DIM, protocol=SHORT, labels=labels, classes=2)
     sound = minimum_reconstruction_error(
-        generator, x, z_dim=Z_DIM, protocol=SHORT, labels=torch.zeros(4, dtype=torch.int64), classes=2
+        broken, x, z_dim=Z_DIM, protocol=SHORT, labels=torch.zeros(4, dtype=torch.int64), classes=2
     )
     assert found.errors.isinf().tolist() == [False, True, False, False]
     torch.testing.assert_close(found.errors[[0, 2, 3]], sound.errors[[0, 2, 3]])
@@ -284,12 +286,18 @@ def test_a_conditional_generator_finds_its_own_images_again() -> None:
 
 
 def test_the_protocol_id_tells_every_setting() -> None:
-    assert Protocol(steps=200, rate=0.1, restarts=4).id == "mre1-l1-adam0.1-cosine-200x4-box"
-    assert len({p.id for p in (Protocol(), Protocol(steps=9), Protocol(rate=0.7), Protocol(restarts=9))}) == 4
-    assert Protocol(domain="free").id == Protocol().id.replace("-box", "-free")
+    changes: list[dict[str, object]] = [
+        {}, {"steps": 9}, {"rate": 0.7}, {"restarts": 9}, {"domain": "free"}, {"starts": "random"}, {"axes": "z"},
+        {"halvings": 0}, {"precision": "bf16"},
+    ]  # fmt: skip
+    assert {key for change in changes for key in change} == set(Protocol.model_fields)
+    assert len({Protocol.model_validate(change).id for change in changes}) == len(changes)
+    assert Protocol(steps=90, rate=0.1, restarts=4).id == "mre2-l1-near-adam0.1-curvature-cosine-90x4-halved3-box-fp32"
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"rate": 0.0}, {"restarts": 0}, {"domain": "ball"}, {"x": 1}])
+@pytest.mark.parametrize(
+    "wrong", [{"steps": 0}, {"rate": 0.0}, {"restarts": 0}, {"domain": "ball"}, {"halvings": 5}, {"x": 1}]
+)
 def test_the_protocol_refuses_what_is_out_of_its_domain(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         Protocol.model_validate(wrong)
@@ -313,6 +321,8 @@ INTEGERS = torch.zeros(3, dtype=torch.int64)
         ({"z_dim": 0}, "z_dim is 0, not at least 1"),
         ({"chunk": 0}, "chunk is 0, not at least 1"),
         ({"first": -1}, "first is -1, not at least 0"),
+        ({"warm": torch.zeros(2, Z_DIM)}, r"warm is torch.float32 of shape \(2, 5\), not one z .*: \(3, 5\)"),
+        ({"warm": torch.zeros(3, Z_DIM, dtype=torch.int64)}, "warm is torch.int64"),
         ({"generator": Linear().half()}, "generator is in torch.float16, too coarse"),
         ({"images": images(3, side=5)}, r"images of shape \(1, 6, 6\), those to reconstruct are \(1, 5, 5\)"),
         ({"images": images(3)[0]}, r"shape \(1, 6, 6\), not \(N, C, H, W\)"),

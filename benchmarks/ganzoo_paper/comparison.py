@@ -96,7 +96,7 @@ def size_of(options: Options) -> dict[str, Any]:
         return {}
     small = {"validation_images": 100, "test_images": 300, "control_images": 50, "epochs": 4, "validate_every": 1}
     rates = {"critic_rate": 0.002, "generator_rate": 0.002, "decay": 0.8, "decay_epochs": 1}
-    protocols = {"validation_mre": {"steps": 100, "restarts": 1}, "test_mre": {"steps": 300, "restarts": 2}}
+    protocols = {"validation_mre": {"steps": 60, "restarts": 1}, "test_mre": {"steps": 400, "restarts": 2}}
     edge = {"data.size": 32} if options.data == "folder" else {}
     return {**small, **edge, "shared": rates, "generator.width": 16, "critic.width": 16, **protocols}
 
