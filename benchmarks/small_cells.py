@@ -106,13 +106,16 @@ def in_two_processes(width: int, as_stack: bool) -> Iterator[Play]:
             process.join()
 
 
-def measure(widths: Sequence[int] = WIDTHS, repeats: int = 7, rounds: int = 3) -> list[dict[str, Any]]:
+def measure(
+    widths: Sequence[int] = WIDTHS, repeats: int = 7, rounds: int = 3, quick: bool = False
+) -> list[dict[str, Any]]:
     """A row for each width and way: `ms` a step and trial (median), its quartiles, `cpu_ms` of processor time,
     `times_as_fast` as the first way.
 
     A step is a round of one critic step and one generator step. Uses two cores at most; about a minute.
     """
     rows = []
+    repeats, rounds = (2, 1) if quick else (repeats, rounds)
     trials = len(OBJECTIVES) * SEEDS
     for width in widths:
         with in_two_processes(width, False) as alone, in_two_processes(width, True) as together:

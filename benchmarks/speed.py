@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for section in options.section:
         try:
             here = section == "rounds"
-            made, text = of_rounds(options) if here else of_module(section, options.quick, options.device)
+            made, text = of_rounds(options) if here else of_module(section, options)
         except Exception as error:  # noqa: BLE001 (what comes after it is still to be measured)
             traceback.print_exc()
             failed, made, text = True, [], f"failed: {type(error).__name__}: {error}"
@@ -75,12 +75,19 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", type=_device, default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--compiled", action="store_true", help="our rounds under torch.compile as well (minutes)")
     parser.add_argument("--quick", action="store_true", help="few repetitions, to try it out")
+    parser.add_argument("--cifar10", type=_file, help="cifar10.npz, for mre on its images as well")
     parser.add_argument("--environments", type=Path, default=ENVIRONMENTS, help="where the other libraries live")
     parser.add_argument("--out", type=Path, default=Path("runs/speed"))
     options = parser.parse_args(arguments)
     if options.threads is None:
         options.threads = CPU_THREADS if options.device == "cpu" else (1,)
     return options
+
+
+def _file(text: str) -> Path:
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"no file at {text}")
+    return Path(text)
 
 
 def _some_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
@@ -149,13 +156,13 @@ def of_rounds(options: argparse.Namespace) -> Section:
     return rows, "\n".join([table(rows), *left_out])
 
 
-def of_module(section: str, quick: bool, device: str) -> Section:
+def of_module(section: str, options: argparse.Namespace) -> Section:
     """What another file beside this one measures, or one line where there is no such file."""
     name = ELSEWHERE[section]
     if importlib.util.find_spec(name) is None:
         return [], f"not measured: there is no {name}.py beside speed.py"
     module = importlib.import_module(name)
-    known = {"quick": quick, "device": device}
+    known = {"quick": options.quick, "device": options.device, "cifar10": options.cifar10}
     wanted = inspect.signature(module.measure).parameters
     rows: list[Row] = module.measure(**{key: value for key, value in known.items() if key in wanted})
     return [{"section": section, **row} for row in rows], str(module.table(rows))

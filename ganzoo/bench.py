@@ -6,6 +6,7 @@ cells/          a directory a cell              table.txt, *.png, summary.json
 """
 
 import fcntl
+import itertools
 import json
 import multiprocessing
 import os
@@ -15,11 +16,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from heapq import heapreplace
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -377,24 +379,50 @@ ON_A_GPU = 6
 """Cells that play on one GPU at a time; not yet measured."""
 LARGEST_PARTY = 32
 """Cells that play beside one another: more of them gain nothing more, and nobody hears of any before all are done."""
+BESIDE = 4
+"""What a round of a stack costs beside its cells' own shares, in such shares   (benchmarks/small_cells.py)."""
 
 
 def parties(cells: list[Cell], jobs: int, *, small: bool) -> list[list[Cell]]:
     """Which cells one process trains beside one another: on a GPU `jobs` at a time; `small` ones on a processor as
-    `jobs` stacks, alike ones together; any other by itself.
+    stacks of alike ones, cut so that `jobs` processes are done soonest; any other by itself. The longest come first.
     """
     on_gpu = bool(cells) and cells[0].settings.device != "cpu"
-    if not (on_gpu or small):
+    if on_gpu:
+        return _cut(cells, -(-len(cells) // jobs))
+    if not small:
         return [[cell] for cell in cells]
     kinds: dict[str, list[Cell]] = {}
     for cell in cells:
-        kinds.setdefault("" if on_gpu else kind(cell), []).append(cell)
-    size = min(LARGEST_PARTY, jobs if on_gpu else -(-len(cells) // jobs))
-    found = []
-    for alike in kinds.values():
-        parts = -(-len(alike) // size)
-        found += [alike[part::parts] for part in range(parts)]
-    return sorted(found, key=len, reverse=True)
+        kinds.setdefault(kind(cell), []).append(cell)
+    fewest = [-(-len(alike) // LARGEST_PARTY) for alike in kinds.values()]
+    choices: list[Sequence[int]] = [range(least, max(jobs, least) + 1) for least in fewest]
+    if len(choices) > 3:  # rare, and their product long
+        choices = [
+            [max(least, -(-len(alike) * jobs // len(cells)))]
+            for least, alike in zip(fewest, kinds.values(), strict=True)
+        ]
+
+    def found(parts: Sequence[int]) -> list[list[Cell]]:
+        cut = [party for alike, into in zip(kinds.values(), parts, strict=True) for party in _cut(alike, into)]
+        return sorted(cut, key=len, reverse=True)
+
+    def until(parts: Sequence[int]) -> float:
+        return makespan([BESIDE + len(party) for party in found(parts)], jobs)
+
+    return found(min(itertools.product(*choices), key=until))
+
+
+def _cut(cells: list[Cell], parts: int) -> list[list[Cell]]:
+    return [party for part in range(parts) if (party := cells[part::parts])]
+
+
+def makespan(durations: Iterable[float], jobs: int) -> float:
+    """When the last of the tasks ends, each taken in this order by the first of `jobs` workers that is free."""
+    free = [0.0] * jobs
+    for duration in durations:
+        heapreplace(free, free[0] + duration)
+    return max(free)
 
 
 def small(plan: Plan, data: Splits) -> bool:

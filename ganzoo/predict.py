@@ -9,11 +9,10 @@ import io
 import math
 import resource
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from heapq import heapreplace
 from importlib import import_module
 from statistics import median
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ import torch
 
 from ganzoo import processes, worker
 from ganzoo.arithmetic import products_in
-from ganzoo.bench import Prepared, parties, small
+from ganzoo.bench import Prepared, makespan, parties, small
 from ganzoo.classify import svm_on_layers
 from ganzoo.config import Cell, Plan
 from ganzoo.data import ImageSet, scaled
@@ -157,14 +156,6 @@ def predict(prepared: Prepared, jobs: int, measure: Callable[[Prepared, int], Me
         disk_mb=disk_mb(prepared, measured.rates),
         rates=measured.rates,
     )
-
-
-def makespan(durations: Iterable[float], jobs: int) -> float:
-    """When the last of the tasks ends, each taken in this order by the first of `jobs` workers that is free."""
-    free = [0.0] * jobs
-    for duration in durations:
-        heapreplace(free, free[0] + duration)
-    return max(free)
 
 
 def disk_mb(prepared: Prepared, rates: dict[str, Rates]) -> float:
