@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 .PHONY: bench test lint types clean
 
-# The main job: six objectives x 3 seeds on handwritten digits, ranked by reconstruction error on held-out images.
+# The main job: six objectives x 8 seeds on handwritten digits, ranked by reconstruction error on held-out images.
 bench: $(STAMP)
 	$(VENV)/bin/ganzoo bench
 

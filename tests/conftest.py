@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from ganzoo.bench import Run, prepare
+from ganzoo.bench import Prepared, Run, prepare
 from ganzoo.config import Cell, Plan, cells, read_plan
+from ganzoo.predict import Measured, Rates
 from ganzoo.zoo import Zoo
 
 torch.set_num_threads(1)  # as in the worker processes: their floats are compared with ours
@@ -87,3 +88,14 @@ def plugin(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return written
+
+
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dry run's seconds without timing anything: it takes ten of them."""
+    rates = Rates(0.1, 0.01, 0.1, 0.01, 1.0, 0.5, 8, 3, 100_000, 500.0)
+
+    def made_up(prepared: Prepared, jobs: int) -> Measured:
+        return Measured({cell.contender.label: rates for cell in prepared.cells}, 1.0, 2.0)
+
+    monkeypatch.setattr("ganzoo.predict.measured_rates", made_up)

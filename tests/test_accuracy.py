@@ -372,6 +372,7 @@ def test_the_command_reports_a_finished_run_of_classifiers(
     assert json.loads(out)["standings"][0]["accuracy"] > 0
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_dry_run_counts_the_folds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_arguments: list[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -103,6 +104,7 @@ def test_show_has_the_formula_the_domain_and_the_source(ganzoo: Command) -> None
     assert len(json.loads(ganzoo("show", "objective/dcgan", "--json").out)) == 1
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_show_plan_is_a_plan(ganzoo: Command) -> None:
     Path("plan.toml").write_text(ganzoo("show", "plan").out)
     assert ganzoo("bench", "plan.toml", "--dry-run").status == 0
@@ -128,9 +130,13 @@ def test_dry_run_says_what_it_would_do_and_writes_nothing(ganzoo: Command, tiny_
     assert "gls-gan:slope=0.5  x 5 seeds" in said.out
     assert "15 cells of 2 epochs on digits (64 / 16 / 16 images" in said.out
     assert "5 paired seeds, 2 differences: no Holm-corrected p below 0.125" in said.out
+    assert re.search(
+        r"^about .*training .*, validation .*, test .*, baselines .*, start .*\nmemory .*disk", said.out, re.M
+    )
     found = json.loads(ganzoo("bench", "--dry-run", "-o", "dcgan", *tiny_arguments, "--json").out)
     assert [cell["contender"]["label"] for cell in found["cells"]] == ["dcgan"]
     assert found["images"] == {"train": 64, "validation": 16, "test": 16}
+    assert found["prediction"]["wall"] > found["prediction"]["rates"]["dcgan"]["round"] > 0
     assert os.listdir() == []
 
 
@@ -171,6 +177,7 @@ def test_a_device_that_ganzoo_cannot_use_is_refused(device: str, ganzoo: Command
     assert (said.status, said.err.count("\n")) == (2, 1)
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_strangers_cost_appears_in_the_default_comparison(ganzoo: Command, plugin: Callable[..., Path]) -> None:
     mine = plugin("""
     @ganzoo.cost
@@ -371,6 +378,7 @@ word = st.one_of(
 )
 
 
+@pytest.mark.usefixtures("unmeasured")
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(words=st.lists(word, max_size=5))
 def test_whatever_is_typed_there_is_no_traceback(ganzoo: Command, words: list[Any]) -> None:

@@ -34,6 +34,7 @@ def test_the_cost_of_the_readme_is_in_the_default_comparison(cost_file: Path) ->
     assert "gls-gan:cost=capped" in default_objectives(Zoo.installed(cost_file), Plan())
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("line", re.findall(r"^    (ganzoo bench .*?)(?:\s+#.*)?$", README, re.MULTILINE))
 def test_each_bench_command_of_the_readme_parses(
     line: str, cost_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

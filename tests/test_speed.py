@@ -704,7 +704,10 @@ def test_by_default_everything_is_measured_with_one_thread_and_with_two() -> Non
 
 def test_a_section_that_is_not_there_yet_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(speed.ELSEWHERE, "mre", "no_such_measure")
-    assert speed.of_module("mre", speed.parsed(["--quick"])) == ([], "not measured: there is no no_such_measure.py beside speed.py")
+    assert speed.of_module("mre", speed.parsed(["--quick"])) == (
+        [],
+        "not measured: there is no no_such_measure.py beside speed.py",
+    )
 
 
 def test_a_section_that_fails_is_named_and_the_others_are_measured(
