@@ -254,6 +254,8 @@ def bench(
         print(f"rows      {folder / 'rows.jsonl'}")
         for figure in figures:
             print(f"figure    {figure}")
+    for note in dict.fromkeys(f"{row['label']}: {note}" for row in rows for note in row.get("notes", ())):
+        print(note, file=sys.stderr)
     for row in rows:
         if row["verdict"] != "done":
             fold = "" if row["fold"] is None else f" fold {row['fold']}"

@@ -311,6 +311,8 @@ def stackable(trainings: Sequence[Training]) -> str | None:
         return f"stacks play on the CPU, not on {first.device.type}"
     if first.precision != "fp32":
         return f"stacks compute in fp32, not in {first.precision}"
+    if first.plan.compile:
+        return "stacks are not compiled"
     if len({kind(one.cell) for one in trainings}) > 1:
         return "they differ in more than objective and seed: in the plan, critic_steps, labels or what plays"
     for name, network in (("generator", first.players.generator), ("critic", first.players.critic)):

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from ganzoo import bench
-from ganzoo.bench import ATTEMPTS, Run, prepare, require_fair
-from ganzoo.config import Plan
+from ganzoo.bench import ATTEMPTS, Run, makespan, parties, prepare, require_fair, small
+from ganzoo.config import Cell, Plan, cells
 from ganzoo.errors import UserError
+from ganzoo.stacked import kind
 from ganzoo.zoo import Zoo
 
 MakePlan = Callable[..., Plan]
@@ -79,6 +80,44 @@ def test_one_at_a_time_gives_the_same_rows_as_two(finished: Run, zoo: Zoo, tmp_p
     work(tmp_path / "run", finished.plan, zoo, jobs=1)
     assert apart_from_provenance(tmp_path / "run") == apart_from_provenance(finished.folder)
     assert json.loads((tmp_path / "run" / "baselines.json").read_text()) == finished.baselines()
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("seeds", [1, 3, 8, 40])
+def test_small_cells_are_cut_into_alike_stacks_that_end_together(
+    seeds: int, jobs: int, tiny: MakePlan, zoo: Zoo
+) -> None:
+    planned = cells(tiny(seeds=seeds), zoo)
+    found = parties(planned, jobs, small=True)
+    assert sorted(cell.sha256 for party in found for cell in party) == sorted(cell.sha256 for cell in planned)
+    assert all(len({kind(cell) for cell in party}) == 1 for party in found)
+    assert [len(party) for party in found] == sorted((len(party) for party in found), reverse=True)
+    assert max(map(len, found)) <= bench.LARGEST_PARTY
+    whole = [[cell for cell in planned if kind(cell) == name] for name in dict.fromkeys(map(kind, planned))]
+    simple = [part for alike in whole for part in bench._cut(alike, max(jobs, -(-len(alike) // bench.LARGEST_PARTY)))]
+
+    def until(cut: list[list[Cell]]) -> float:
+        return makespan([bench.BESIDE + len(party) for party in cut], jobs)
+
+    assert until(found) <= until(simple)
+
+
+def test_large_cells_are_trained_one_by_one_and_those_of_a_gpu_some_at_a_time(tiny: MakePlan, zoo: Zoo) -> None:
+    planned = cells(tiny(seeds=3), zoo)
+    assert parties(planned, 4, small=False) == [[cell] for cell in planned]
+    on_gpu = cells(tiny(seeds=3, device="cuda"), zoo)
+    found = parties(on_gpu, 5, small=False)
+    assert sorted(map(len, found)) == [4, 4, 5, 5]
+    assert parties([], 3, small=True) == parties([], 3, small=False) == []
+
+
+def test_only_small_images_in_fp32_on_a_processor_are_small(tiny: MakePlan, zoo: Zoo) -> None:
+    plan, data = tiny(), prepare(tiny(), zoo).data
+    assert small(plan, data)
+    assert not small(tiny(precision="bf16"), data)
+    assert not small(tiny(device="cuda", precision="fp32"), data)
+    large = tiny(**{"data.size": 28})
+    assert not small(large, prepare(large, zoo).data)
 
 
 def test_more_objectives_and_seeds_reuse_what_is_finished(

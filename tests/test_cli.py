@@ -140,6 +140,18 @@ def test_dry_run_says_what_it_would_do_and_writes_nothing(ganzoo: Command, tiny_
     assert os.listdir() == []
 
 
+def test_what_a_fast_path_could_not_do_is_one_line_on_standard_error(
+    ganzoo: Command, tiny_arguments: list[str]
+) -> None:
+    arguments = ["bench", "-o", "dcgan", *tiny_arguments, "--seeds=2", "--out", "run"]
+    assert ganzoo(*arguments).status == 0
+    for path in Path("run/cells").glob("*/row.json"):
+        row = json.loads(path.read_text())
+        assert row["notes"] == []
+        path.write_text(json.dumps({**row, "notes": ["rounds are not captured: no room"]}))
+    assert ganzoo(*arguments).err.count("dcgan: rounds are not captured: no room\n") == 1
+
+
 @pytest.mark.parametrize("leave", ["raise SystemExit(0)", "exit()", 'raise RuntimeError("no")'])
 def test_a_plugin_that_leaves_is_neither_a_pass_nor_a_success(
     leave: str, ganzoo: Command, plugin: Callable[..., Path], tiny_arguments: list[str]

@@ -359,6 +359,9 @@ def test_cells_of_another_plan_rhythm_or_game_are_not_stackable(make: Make) -> N
     assert stackable([]) == "there are no cells"
     first[0].precision = "bf16"
     assert "in fp32, not in bf16" in str(stackable(first))
+    first[0].plan = first[0].plan.model_copy(update={"compile": True})
+    first[0].precision = "fp32"
+    assert stackable(first) == "stacks are not compiled"
 
 
 def test_a_network_that_draws_looks_at_values_or_is_large_is_not_stackable(make: Make) -> None:
