@@ -2,7 +2,7 @@
 
     python benchmarks/gpu.py --data FOLDER/cifar10.npz [--minutes 9] [--state STATE.tar]
 
-First the tests that need a GPU, then the speed of the rounds, `figure9.py`, `cifar10-paper.toml`, then table 2 and
+First the tests that need a GPU, then `figure9.py`, the speed of rounds and of MRE, `cifar10-paper.toml`, table 2 and
 figure 9 at the paper's size. STATE.tar holds the run folders: read where it exists, written before the command ends, so
 that a machine that keeps nothing can go on from it. Exit status 0: all done; 75: come again; 1: a cell diverged.
 """
@@ -63,8 +63,9 @@ def main() -> int:
             return tested or 1
     worst: int | None = 0
     for name, arguments in commands(options).items():
-        if name == "speed" and (ROOT / RUNS / name / "table.txt").exists():
-            continue  # the others see for themselves what is done
+        done = ROOT / RUNS / name / "done"
+        if done.exists():
+            continue
         where = ["--device", options.device, "--out", str(RUNS / name)]
         program = [python] if arguments[0].endswith(".py") else modules
         status = run_until([*program, *arguments, *where], deadline)
@@ -72,6 +73,8 @@ def main() -> int:
             worst = None
             break
         worst = status or worst
+        if status == 0:
+            done.touch()
     if options.state and (ROOT / RUNS).exists():
         with tarfile.open(options.state, "w") as archive:
             archive.add(ROOT / RUNS, RUNS)
@@ -87,8 +90,11 @@ def commands(options: argparse.Namespace) -> dict[str, list[str]]:
     minutes = ["--minutes", "100"]  # interrupted from here, and resumed by the next command
     quick = ["--quick"] if options.size == "small" else []
     return {
-        "speed": ["benchmarks/speed.py", "--section", "rounds,mre", "--rivals", "none", *quick],
         "figure9": ["benchmarks/figure9.py", "--data", data, "--size", options.size, *minutes, *settings[2:]],
+        **{
+            f"speed-{section}": ["benchmarks/speed.py", "--section", section, "--rivals", "none", *quick]
+            for section in ("rounds", "mre")
+        },
         "cifar10-paper": ["bench", "benchmarks/cifar10-paper.toml", *settings],
         "table-2": ["paper", "table-2", *paper],
         "figure-9": ["paper", "figure-9", *paper],

@@ -295,6 +295,7 @@ def _round(side: int, channels: int, device: str) -> Row:
     from ganzoo.zoo import Zoo
 
     changes = {"objectives": ["gls-gan"], "seeds": 1, "batch_size": 64, "z_dim": 100, "device": device}
+    changes["precision"] = "fp32"  # at every size, or the exponent would be one of precisions
     networks = {"generator.width": channels, "critic.width": channels}
     zoo = Zoo.installed()
     (cell,) = cells(read_plan(None, **changes, **networks), zoo)

@@ -162,7 +162,12 @@ def of_module(section: str, options: argparse.Namespace) -> Section:
     if importlib.util.find_spec(name) is None:
         return [], f"not measured: there is no {name}.py beside speed.py"
     module = importlib.import_module(name)
-    known = {"quick": options.quick, "device": options.device, "cifar10": options.cifar10}
+    known = {
+        "quick": options.quick,
+        "device": options.device,
+        "cifar10": options.cifar10,
+        "threads": max(options.threads),
+    }
     wanted = inspect.signature(module.measure).parameters
     rows: list[Row] = module.measure(**{key: value for key, value in known.items() if key in wanted})
     return [{"section": section, **row} for row in rows], str(module.table(rows))

@@ -343,7 +343,8 @@ def _measure_baselines(folder: str, directory: str, seeds: list[int]) -> None:
     plan = worker.read_cell(Path(directory)).settings
     data = worker.read_data(plan.data)
     if plan.measure == "mre":
-        found = baselines(data.train.images[:BASELINE_IMAGES], data.test.images[: plan.test_images], plan.z_dim)
+        known = data.train.images[:BASELINE_IMAGES].to(plan.device)
+        found = baselines(known, data.test.images[: plan.test_images], plan.z_dim)
         found["untrained generator"] = worker.untrained_mre(Path(directory))
     else:
         labels, test = plan.labels, data.test.first(plan.test_images)
@@ -445,7 +446,9 @@ def require_fair(rows: list[dict[str, Any]], one_recipe: bool = True) -> None:
         for name, value in shared.items():
             # A conditional game has other inputs, so other networks.
             kind = row["conditional"] if name.startswith("initial") else False
-            known = first.setdefault((row["seed"], row["fold"], name, kind), {"value": value, "label": row["label"]})
+            # One machine and one precision for all seeds, too: the table means over them.
+            seed = None if name == "fingerprint" else row["seed"]
+            known = first.setdefault((seed, row["fold"], name, kind), {"value": value, "label": row["label"]})
             if known["value"] != value:
                 raise UserError(
                     f"unfair: {name} of {row['label']} and {known['label']} differ at seed {row['seed']};"

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ganzoo.randomness import random_state
+
 if TYPE_CHECKING:
     from ganzoo.train import Training
 
@@ -34,10 +36,10 @@ class Replayed:
         self._draws = type(drawn)
         self._block = [part[None].repeat(BLOCK, *[1] * part.dim()).to(training.device) for part in drawn]
         with unchanged(training):
-            before = _random_state(training.device)
+            before = random_state(training.device)
             for _ in range(WARM_UP):
                 self._turn()
-            self._plugin_draws = not torch.equal(before, _random_state(training.device))
+            self._plugin_draws = not torch.equal(before, random_state(training.device))
             self._at.zero_()
             self._replay = record(self._turn)
 
@@ -82,11 +84,15 @@ def replayed(training: "Training", record: Record) -> Replayed | str:
         return f"rounds are not captured, which is slower: {reason}"
 
 
-def cuda_graph(work: Callable[[], None]) -> Replay:
+def cuda_graph(work: Callable[[], None], device: torch.device) -> Replay:
     """The work as a CUDA graph, recorded on a stream of its own and replayed on the caller's."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        work()
+    with torch.cuda.device(device):
+        graph, aside = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        aside.wait_stream(torch.cuda.current_stream(device))
+        # Entered by hand as well: where a recording fails, some versions of torch stay on its stream.
+        with torch.cuda.stream(aside), torch.cuda.graph(graph, stream=aside):
+            work()
+        torch.cuda.current_stream(device).wait_stream(aside)
     replay: Replay = graph.replay
     return replay
 
@@ -128,8 +134,3 @@ def _tensors(training: "Training") -> dict[str, Tensor]:
         for i, state in enumerate(optimizer.state.values()):
             found |= {f"{name} optimizer {i} {key}": value for key, value in state.items() if torch.is_tensor(value)}
     return found
-
-
-def _random_state(device: torch.device) -> Tensor:
-    state: Tensor = torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-    return state

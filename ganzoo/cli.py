@@ -220,7 +220,7 @@ def bench(
     """Compare objectives on held-out images. The same command again resumes."""
     from ganzoo.processes import ctrl_c_held_back, start_server
 
-    if not dry_run:
+    if not dry_run and device in (None, "cpu"):
         start_server()  # first: it imports torch while we do
     with ctrl_c_held_back():  # a library whose import is interrupted may swallow it, or fail in its own way
         from ganzoo import bench as benching

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from ganzoo.arithmetic import Apply, as_written
 from ganzoo.convolutions import Cheaper, Wanted
 from ganzoo.game import Critic, GameLoss, Need, Objective
-from ganzoo.randomness import seeded
+from ganzoo.randomness import random_state, seeded
 
 Head = Callable[[Tensor, Tensor | None], Tensor]
 """(outputs, labels) -> (N,): what makes one loss an image of the network's outputs, (N,) or (N, classes)."""
@@ -91,7 +91,7 @@ class BoundCritic:
             return self.head(outputs, None if label is None else label[None])[0]
 
         per_sample = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, None if labels is None else 0))
-        with _WeightNormTwiceDifferentiable():
+        with WeightNormTwiceDifferentiable():
             gradients = per_sample(weights, x.detach(), labels)
         return torch.cat([gradient.reshape(len(x), -1) for gradient in gradients.values()], dim=1)
 
@@ -99,7 +99,7 @@ class BoundCritic:
         return None if self.labels is None else self.labels.repeat(len(x) // len(self.labels))
 
 
-class _WeightNormTwiceDifferentiable(TorchFunctionMode):
+class WeightNormTwiceDifferentiable(TorchFunctionMode):
     """torch's backward of g v / ||v|| is right, but its own derivative takes ||v|| for a constant (seen in 2.15)."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -193,6 +193,10 @@ class Asked(NamedTuple):
     gradient: bool = False
     """grad_x L, at whatever images."""
     gradient_at_real: bool = False
+    draws: bool = False
+    """A random number, from torch's default generator."""
+    unheard: str = ""
+    """Why nobody can say."""
 
 
 class _Listener(BoundCritic):
@@ -225,18 +229,24 @@ class _Listener(BoundCritic):
         return x.flatten(1)
 
 
-def asked_of(loss: GameLoss, head: Head, image_shape: tuple[int, int, int], classes: int) -> Asked:
+def asked_of(
+    loss: GameLoss, head: Head, image_shape: tuple[int, int, int], classes: int, device: torch.device | str = "cpu"
+) -> Asked:
     """What the loss asks of its critic, by listening to it once on grey images; nothing where it cannot be heard."""
-    real, fake = torch.zeros(4, *image_shape), torch.zeros(4, *image_shape)
-    listener = _Listener(classes or 1, head, torch.arange(4) % classes if classes else None)
+    real, fake = (torch.zeros(4, *image_shape, device=device) for _ in range(2))
+    labels = torch.arange(4, device=device) % classes if classes else None
+    listener = _Listener(classes or 1, head, labels)
     try:
         with seeded("listen to the loss"):
+            before = random_state(real.device)
             loss(listener, real, fake)
-    except Exception:  # noqa: BLE001 (a plugin that wants a real network is played as it is written)
-        return Asked(gradient=True)
+            draws = not torch.equal(before, random_state(real.device))
+    except Exception as error:  # noqa: BLE001 (a plugin that wants a real network is played as it is written)
+        return Asked(gradient=True, draws=True, unheard=f"{type(error).__name__}: {' '.join(str(error).split())}")
     losses, gradients = listener.losses, listener.gradients
     return Asked(
         both=any(x is real for x in losses) and any(x is fake for x in losses),
         gradient=bool(gradients),
         gradient_at_real=any(x is real for x in gradients),
+        draws=draws,
     )

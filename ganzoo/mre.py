@@ -21,6 +21,8 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from ganzoo.arithmetic import products_in
+from ganzoo.capture import cuda_graph
 from ganzoo.dense import Dense
 from ganzoo.errors import UserError
 from ganzoo.randomness import seeded, stream
@@ -219,7 +221,7 @@ def self_inversion(
     z = torch.rand(n, z_dim, generator=stream("mre self-inversion", seed)) * 2 - 1
     device, dtype = _home(generator, z)
     inputs = torch.cat([z, _one_hot(labels, classes)], 1).to(device, dtype)
-    with _frozen(generator), seeded("mre self-inversion", seed):
+    with products_in("fp32"), _frozen(generator), seeded("mre self-inversion", seed):
         size = _chunk(_probe(generator, inputs[:1], None), device, chunk)
         images = _made(generator, inputs, size)
     return _search(generator, images, labels[:, None], z_dim, classes, protocol, seed, chunk, first=0)
@@ -262,7 +264,8 @@ def _search(
     device, dtype = _home(generator, images)
     if warm is not None and (warm.shape != (n, z_dim) or not warm.is_floating_point()):
         raise UserError(f"warm is {warm.dtype} of shape {tuple(warm.shape)}, not one z for each image: ({n}, {z_dim})")
-    with _frozen(generator), seeded("mre", seed):
+    # Whoever asks: a GPU's own choice of products would be another instrument.
+    with products_in("fp32"), _frozen(generator), seeded("mre", seed):
         probe = torch.cat([_uniform(1, z_dim, "mre probe", seed), _one_hot(candidates[:1, 0], classes)], 1)
         size = _chunk(_probe(generator, probe.to(device, dtype), images.shape[1:]), device, chunk)
         light = _light(generator, torch.cat([probe, -probe]).to(device, dtype))
@@ -404,10 +407,11 @@ class _Cycle:
         self.at = torch.zeros(1, dtype=torch.int64, device=x.device)
 
         def body() -> None:
-            step(self.here, self.x, self.y, knobs.index_select(0, self.at)[0])
+            # Clamped: warming up takes more steps than a short search has.
+            step(self.here, self.x, self.y, knobs.index_select(0, self.at.clamp(max=len(knobs) - 1))[0])
             self.at.add_(1)
 
-        self.replay = _captured(body) if x.device.type == "cuda" else body
+        self.replay = _captured(body, x.device) if x.device.type == "cuda" else body
 
     def __call__(self, here: _Samples, x: Tensor, y: Tensor, begin: int, end: int) -> None:
         """Steps begin + 1 to end of at most `size` samples."""
@@ -421,23 +425,20 @@ class _Cycle:
             given.copy_(buffer[: len(given)])
 
 
-def _captured(body: Callable[[], None]) -> Callable[[], None]:
+def _captured(body: Callable[[], None], device: torch.device) -> Callable[[], None]:
     """`body` as a CUDA graph, or as it is, with a warning of one line, where it cannot be captured."""
     try:
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream())
+        aside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        aside.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(aside):
             for _ in range(3):  # libraries choose their algorithms and fill their caches
                 body()
-        torch.cuda.current_stream().wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            body()
+        torch.cuda.current_stream(device).wait_stream(aside)
+        return cuda_graph(body, device)
     except RuntimeError as error:
         reason = str(error).strip().partition("\n")[0]
         warnings.warn(f"MRE runs without a CUDA graph, which this generator does not allow: {reason}", stacklevel=2)
         return body
-    return graph.replay
 
 
 def _difference(generator: Generator, x: Tensor, z: Tensor, y: Tensor) -> Tensor:

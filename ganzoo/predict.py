@@ -30,7 +30,7 @@ from ganzoo.lipschitz import CLASS_LOSS, lipschitz
 from ganzoo.mre import Protocol
 from ganzoo.randomness import undisturbed
 from ganzoo.stacked import Stack, stackable
-from ganzoo.train import Diverged, Training
+from ganzoo.train import LOOK_EVERY, Diverged, Training
 from ganzoo.zoo import Zoo
 
 COSTLY = 0.2
@@ -39,10 +39,10 @@ ROUNDS = 20
 WARM_UP = 3
 ENOUGH = 3.0
 """Seconds after which the rounds of a slow cell are enough, and a piece of a search."""
-PIECE = 0.25
-"""Seconds that the timed piece of a search should last at least."""
-CHUNK = 4096
-"""Samples that a search has in memory at once."""
+PIECE = 0.5
+"""Seconds of the shortest search from which on fewer images are sought."""
+SHORT = 5
+"""Steps of the shorter one of two searches; the longer one has four times as many."""
 IMPORT_TIMEOUT = 180.0
 FIGURES_MB = 1.0
 """table.txt, the figures and summary.json of a comparison."""
@@ -135,7 +135,8 @@ def predict(prepared: Prepared, jobs: int, measure: Callable[[Prepared, int], Me
     `measure` says what the contenders cost; by default it is measured, in about 10 seconds and some for slow cells.
     Raises UserError where the worker processes die.
     """
-    at_once = max(1, min(jobs, len(prepared.cells)))
+    # One process has the whole of a GPU: its cells take turns there.
+    at_once = 1 if prepared.plan.device != "cpu" else max(1, min(jobs, len(prepared.cells)))
     measured = (measure or measured_rates)(prepared, at_once)
     rates = [measured.rates[cell.contender.label] for cell in prepared.cells]
     training, validation = sum(r.training for r in rates), sum(r.validation for r in rates)
@@ -237,7 +238,8 @@ def rates_of(cell: Cell, zoo: Zoo, data: Any, company: int = 1) -> Rates:
             round = _seconds_a_round(training, lambda: stack.play()) / company
             stack.release()
         else:
-            round = _seconds_a_round(training, lambda: training.advance(1))
+            at_a_time = 1 if training.device.type == "cpu" else LOOK_EVERY
+            round = _seconds_a_round(training, lambda: training.advance(at_a_time)) / at_a_time
         plan, validation, test = training.plan, training.data.validation, training.data.test
         start = time.perf_counter()
         buffer = io.BytesIO()
@@ -252,11 +254,7 @@ def rates_of(cell: Cell, zoo: Zoo, data: Any, company: int = 1) -> Rates:
             # The best generator's error, the training images', as often as not the last generator's; then the controls.
             images = 2.5 * few + plan.control_images * (1 + training.players.classes)
             test_search = search(test, few, plan.test_mre) * images / few
-            samples = max(
-                min(CHUNK, few * plan.test_mre.restarts),
-                min(CHUNK, plan.validation_images * plan.validation_mre.restarts),
-            )
-            peak = _peak_of_search(training, samples, peak)
+            peak = _peak_mb()  # a search takes its images in parts that fill as much memory, however many there are
         else:
             evaluation = _seconds_to_classify(training, plan.validation_images) if training.players.classes else 0.0
             test_search = _seconds_to_classify(training, plan.validation_images + plan.test_images)
@@ -298,9 +296,9 @@ def _wait_for(device: torch.device) -> None:
 
 
 def _seconds_of_search(training: Training, images: ImageSet, n: int, protocol: Protocol) -> float:
-    """What `training.error(images, n, protocol)` takes, from a few of its steps."""
+    """What `training.error(images, n, protocol)` takes: what a search costs once, what an image, and what a step of one
+    of its starts."""
     n = min(n, len(images.images))
-    few = min(n, max(1, 64 // protocol.restarts))
 
     def timed(count: int, steps: int) -> float:
         start = time.perf_counter()
@@ -308,41 +306,15 @@ def _seconds_of_search(training: Training, images: ImageSet, n: int, protocol: P
         _wait_for(training.device)
         return time.perf_counter() - start
 
-    timed(few, 1)
-    if timed(few, 2) * n / few * 5 <= ENOUGH:  # else its images, many at a time, cost as much each as these few
-        few = n
-    step = max(timed(few, 2) - timed(few, 1), 1e-6)
-    steps = min(protocol.steps, max(4, math.ceil(PIECE / step)))
-    longer = timed(few, steps)
-    shorter = timed(few, 1)
-    step = max(longer - shorter, 0.0) / max(steps - 1, 1)
-    return (longer + step * (protocol.steps - steps)) * n / few
-
-
-def _peak_of_search(training: Training, samples: int, before: float) -> float:
-    """The peak with so many samples at once: twice the images of a step that fits, scaled."""
-    few = min(samples, 256, len(training.data.test.images))
-    protocol = training.plan.test_mre.model_copy(update={"steps": 1, "restarts": 1})
-    seen = _peak_mb()
-    training.error(training.data.test, few, protocol)
-    held = _activations_mb(training, few)
-    return max(seen, before + held * samples / few)
-
-
-def _activations_mb(training: Training, images: int) -> float:
-    """What autograd keeps of G(z) for so many images, with the gradients that flow back: twice the saved tensors."""
-    sizes: dict[int, int] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        sizes[tensor.data_ptr()] = tensor.nbytes
-        return tensor
-
-    players, classes = training.players, training.players.classes
-    z = torch.zeros(images, training.plan.z_dim, device=training.device, requires_grad=True)
-    labels = torch.zeros(images, dtype=torch.int64, device=training.device) if classes else None
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        players.generate(z, labels)
-    return 2 * sum(sizes.values()) / 1e6
+    timed(1, 1)  # warms up
+    once = timed(1, 1)
+    few = min(n, 64 if once < PIECE else 16)
+    steps = min(protocol.steps, 4 * SHORT)
+    short, long = timed(few, min(SHORT, steps)), timed(few, steps)
+    taken = [protocol.model_copy(update={"steps": count}).samples for count in (min(SHORT, steps), steps)]
+    sample = max(long - short, 0.0) / few / max(taken[1] - taken[0], 1)
+    image = max(short - once, 0.0) / few - sample * taken[0]
+    return once + n * (max(image, 0.0) + sample * protocol.samples)
 
 
 def _seconds_to_classify(training: Training, images: int) -> float:

@@ -23,6 +23,11 @@ def stream(*names: str | int, device: torch.device | str = "cpu") -> torch.Gener
     return torch.Generator(device).manual_seed(derive(*names))
 
 
+def random_state(device: torch.device) -> torch.Tensor:
+    """Of torch's default generator there."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """After the block torch's default generators, on every device, are as they were before it."""

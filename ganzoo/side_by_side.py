@@ -17,7 +17,7 @@ def side_by_side(
     a plugin did); the others go on. Each ends in the bits in which it ends alone.
     """
     ended: list[BaseException | None] = [None] * len(trainings)
-    streams = [_stream(one.device) for one in trainings]
+    streams = _streams(trainings)
     going = {i: one.going(checkpoints[i], tells[i]) for i, one in enumerate(trainings)}
     with undisturbed():
         while going:
@@ -27,13 +27,24 @@ def side_by_side(
                         next(steps)
                     except StopIteration:
                         del going[i]
+                        trainings[i].release()
                     except (Exception, SystemExit) as error:  # noqa: BLE001 (a plugin may raise anything)
                         ended[i] = error
                         del going[i]
+                        trainings[i].release()
     for stream in streams:
         if stream is not None:
             stream.synchronize()
     return ended
+
+
+def _streams(trainings: Sequence[Training]) -> "list[torch.cuda.Stream | None]":
+    """Each has its own; those whose plugins draw share one, for their recordings read one seed on the device."""
+    shared: dict[torch.device, torch.cuda.Stream | None] = {}
+    return [
+        shared.setdefault(one.device, _stream(one.device)) if one.asked.draws else _stream(one.device)
+        for one in trainings
+    ]
 
 
 def _stream(device: torch.device) -> torch.cuda.Stream | None:

@@ -14,6 +14,7 @@ A cell's bits do not depend on how many cells, or which, share its stack: see `S
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -27,12 +28,13 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from ganzoo.arithmetic import SMALL
 from ganzoo.config import IMMATERIAL, Cell
 from ganzoo.dense import ENTRIES, Dense, Recorder, Sizes, spread
 from ganzoo.durable import save_checkpoint
 from ganzoo.errors import UserError
 from ganzoo.game import Need
-from ganzoo.heads import BoundCritic, Head, _WeightNormTwiceDifferentiable
+from ganzoo.heads import BoundCritic, Head, WeightNormTwiceDifferentiable
 from ganzoo.randomness import derive, stream, undisturbed
 from ganzoo.train import Diverged, Draws, Played, Tell, Training
 
@@ -50,7 +52,7 @@ class Question(NamedTuple):
     labels: Tensor | None
 
 
-class Asked(BaseException):
+class Unanswered(BaseException):
     """A loss cannot go on before this is answered. Not an Exception: a plugin that catches those must let it pass."""
 
     def __init__(self, question: Question) -> None:
@@ -68,7 +70,7 @@ class Conversation:
     def ask(self, what: str, critic: BoundCritic, images: Tensor) -> Tensor:
         self.asked += 1
         if self.asked > len(self.answers):
-            raise Asked(Question(what, images, critic.head, critic._labels_of(images)))
+            raise Unanswered(Question(what, images, critic.head, critic._labels_of(images)))
         return self.answers[self.asked - 1]
 
 
@@ -250,7 +252,7 @@ class StackedNetwork:
 
         one = None if labels is None else 0
         per_sample = vmap(grad(loss), in_dims=(None, None, 0, one))
-        with Dense(self.entries), _WeightNormTwiceDifferentiable():
+        with Dense(self.entries), WeightNormTwiceDifferentiable():
             gradients = vmap(per_sample, in_dims=(0, 0, 0, one))(state.weights, state.buffers, x.detach(), labels)
         yield from torch.cat([gradient.flatten(2) for gradient in gradients.values()], dim=2).unbind()
 
@@ -262,7 +264,7 @@ class StackedNetwork:
                 dense.know(weights[name], sizes, matrix)
             return self._apply(method, {**weights, **buffers}, x)
 
-        with Dense(self.entries) as dense:
+        with WeightNormTwiceDifferentiable(), Dense(self.entries) as dense:
             found: Tensor = vmap(one)(state.weights, state.buffers, state.matrices, x)
         return found
 
@@ -279,7 +281,7 @@ class StackedNetwork:
             names.extend((own[id(kernel)], sizes) for kernel, sizes in recorder.met if id(kernel) in own)
             return made
 
-        with torch.no_grad(), Recorder(self.entries) as recorder:
+        with torch.no_grad(), WeightNormTwiceDifferentiable(), Recorder(self.entries) as recorder:
             vmap(one)(self.weights, {name: buffer.clone() for name, buffer in self.buffers.items()}, x)
         self._met[method] = list(dict.fromkeys(names))
         self.left_alone += recorder.left_alone
@@ -313,6 +315,9 @@ def stackable(trainings: Sequence[Training]) -> str | None:
         return f"stacks compute in fp32, not in {first.precision}"
     if first.plan.compile:
         return "stacks are not compiled"
+    _, height, width = first.data.train.image_shape
+    if height * width > SMALL:
+        return f"their images are large, {height}x{width}"
     if len({kind(one.cell) for one in trainings}) > 1:
         return "they differ in more than objective and seed: in the plan, critic_steps, labels or what plays"
     for name, network in (("generator", first.players.generator), ("critic", first.players.critic)):
@@ -350,8 +355,10 @@ def _unlike_alone(network: nn.Module, x: Tensor) -> str | None:
     with undisturbed(), torch.no_grad():
         alone = deepcopy(network)(x)
         try:
-            made = stacked(torch.stack([x, x]))
-        except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # that vmap goes through the rows one by one
+                made = stacked(torch.stack([x, x]))
+        except (RuntimeError, ValueError, TypeError, NotImplementedError, Warning) as error:
             return f"does not run under torch.func.vmap: {' '.join(str(error).split())[:200]}"
     if stacked.left_alone:
         return "has convolutions that are too large, or not plain enough, to be dense matrices"
@@ -519,24 +526,26 @@ class Stack:
         if not found:
             return Stepped({}, ())
         names = list(network.weights)
-        gradients = torch.autograd.grad(list(found.values()), [network.weights[name] for name in names])
+        weights = [network.weights[name] for name in names]
+        gradients: tuple[Tensor | None, ...] = torch.autograd.grad(list(found.values()), weights, allow_unused=True)
         laid = [
-            torch.empty_like(network.weights[name]).copy_(gradient)
-            for name, gradient in zip(names, gradients, strict=True)
+            None if gradient is None else torch.empty_like(weight).copy_(gradient)
+            for weight, gradient in zip(weights, gradients, strict=True)
         ]
         for row in found:
             one = self.trainings[row]
             own = one.players.critic if player == "critic" else one.players.generator
             optimizer = one.critic_optimizer if player == "critic" else one.generator_optimizer
             for parameter, gradient in zip(network.own[row], laid, strict=True):
-                parameter.grad = gradient[row]
+                parameter.grad = None if gradient is None else gradient[row]
             optimizer.step()
             for parameter in network.own[row]:
                 parameter.grad = None
             if player == "critic":
                 one.game.constrain(own)
         network.changed()
-        return Stepped({row: value.detach() for row, value in found.items()}, gradients)
+        met = tuple(gradient for gradient in gradients if gradient is not None)
+        return Stepped({row: value.detach() for row, value in found.items()}, met)
 
     def _losses(
         self, loss: Callable[[int, Conversation], Tensor], random: dict[int, Tensor], *, frozen: bool
@@ -558,7 +567,7 @@ class Stack:
                     value = loss(row, conversations[row])
                     if value.dim() != 0:
                         raise TypeError(f"a loss has shape {tuple(value.shape)}; a scalar is wanted")
-                except Asked as question:
+                except Unanswered as question:
                     asked.append((row, question.question))
                 except (Exception, SystemExit) as error:  # noqa: BLE001 (a plugin may raise anything: the others go on)
                     self.left[row] = error

@@ -7,7 +7,9 @@ killed and resumed from any round ends in the same bits as one that was not (sam
 import platform
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -158,9 +160,11 @@ class Training:
         }
         for network in (self.players.generator, self.players.critic):
             network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.asked = asked_of(self.game.critic_loss, head_of(self.needs), shape, self.players.classes)
         self.notes: list[str] = []
         """What a fast path could not do, and why."""
+        self.asked = asked_of(self.game.critic_loss, head_of(self.needs), shape, self.players.classes, self.device)
+        if self.asked.unheard:
+            self.notes.append(f"the critic sees images in more passes than it need: {self.asked.unheard}")
         if plan.compile:
             self._compile(shape)
         self.batches, self.unlabelled = batches_of(cell, data, self.labelling, self.device)
@@ -178,6 +182,8 @@ class Training:
         self._diverged_at = torch.full((), -1, device=self.device)
         self._turns = torch.zeros((), dtype=torch.int64, device=self.device)
         self._replayed: Replayed | str | None = None
+        self._factor: float | None = None
+        """By which the optimizers' rates are the recipe's now."""
 
     def _compile(self, shape: tuple[int, int, int]) -> None:
         z_dim, size = self.plan.z_dim + self.players.classes, self.plan.batch_size
@@ -311,6 +317,9 @@ class Training:
         recipe = self.cell.recipe
         epoch = self.round * recipe.critic_steps // self.per_epoch
         factor = recipe.decay ** (epoch // recipe.decay_epochs)
+        if factor == self._factor:
+            return
+        self._factor = factor
         for which, rate in (
             (self.critic_optimizer, recipe.critic_rate),
             (self.generator_optimizer, recipe.generator_rate),
@@ -359,11 +368,13 @@ class Training:
         at_once = 1 if self.device.type == "cpu" else LOOK_EVERY
         saved = time.monotonic()
         while True:
-            with products_in(self.precision):
+            with self.products():
                 if self.round in evaluations and not (self.curve and self.curve[-1]["round"] == self.round):
                     self._evaluate(evaluations[self.round])
                     tell(self.curve[-1])
-                    if checkpoint is not None:
+                    # An accelerator is slow to hand its state over: there the seconds and the end decide alone.
+                    due = self.device.type == "cpu" or self.round >= rounds
+                    if checkpoint is not None and due:
                         save_checkpoint(checkpoint, self.state_dict())
                         saved = time.monotonic()
                 if self.round >= rounds:
@@ -377,6 +388,15 @@ class Training:
                     saved = time.monotonic()
             yield
 
+    def products(self) -> AbstractContextManager[None]:
+        """In the block an accelerator's products are of the training's precision."""
+        return nullcontext() if self.device.type == "cpu" else products_in(self.precision)
+
+    def release(self) -> None:
+        """Let go of the recording, which holds memory of the device."""
+        if isinstance(self._replayed, Replayed):
+            self._replayed = None
+
     def advance(self, rounds: int) -> None:
         """So many rounds: as a replayed recording where the device has such, else one by one.
 
@@ -385,7 +405,7 @@ class Training:
         """
         self._look()
         if self.device.type == "cuda" and self.plan.capture and self._replayed is None:
-            self.record(cuda_graph)
+            self.record(partial(cuda_graph, device=self.device))
         if isinstance(self._replayed, Replayed):
             self._replayed.play(rounds)
         else:
@@ -416,20 +436,31 @@ class Training:
         self._sums.zero_()
         point = {"epoch": epoch, "round": self.round, **dict(zip(CURVE, means, strict=True))}
         if self.plan.measure == "mre":
-            error = self.error(self.data.validation, self.plan.validation_images, self.plan.validation_mre).mean
+            error, *test = self._errors_of_the_curve()
             if not error < float("inf"):
                 raise Diverged(self.round)
             if not self.curve or error < min(point["validation_mre"] for point in self.curve):
                 self._keep_generator()
             point["validation_mre"] = error
-            if self.plan.curve_test_images:
-                test = self.error(self.data.test, self.plan.curve_test_images, self.plan.validation_mre)
-                point["test_mre"] = test.mean
+            if test:
+                (point["test_mre"],) = test
         else:
             self._keep_generator()
             if self.players.classes:
                 point["validation_accuracy"] = self.accuracy(self.validation)
         self.curve.append(point)
+
+    def _errors_of_the_curve(self) -> list[float]:
+        """The MRE of the validation images and, where the plan asks for it, of test images: in one search."""
+        plan, parts = self.plan, [self.data.validation.first(self.plan.validation_images)]
+        if plan.curve_test_images:
+            parts.append(self.data.test.first(plan.curve_test_images))
+        labels = [part.labels for part in parts if part.labels is not None]
+        whole = parts[0]._replace(
+            images=torch.cat([part.images for part in parts]), labels=torch.cat(labels) if labels else None
+        )
+        errors = self.error(whole, len(whole.images), plan.validation_mre).errors.double()
+        return [float(part.mean()) for part in torch.split(errors, [len(part.images) for part in parts])]
 
     def _keep_generator(self) -> None:
         state = self.players.generator.state_dict()
@@ -528,7 +559,8 @@ class Training:
         self.critic_optimizer.load_state_dict(state["critic_optimizer"])
         self.best_generator = state["best_generator"]
         self._turns.fill_(self.round)
-        self._replayed = None  # it reads the optimizers' tensors, which are others now
+        # These know the optimizers' rates and tensors, which are others now.
+        self._factor = self._replayed = None
 
 
 def fingerprint(device: torch.device, precision: str) -> dict[str, str]:

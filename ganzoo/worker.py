@@ -181,7 +181,13 @@ def train_cells(
     for together, run in _parties(trainings):
         party = [trainings[directory] for directory in together]
         tells = [partial(tell, directory) for directory in together]
-        ends = run(party, [directory / CHECKPOINT for directory in together], tells)
+        ends: Sequence[BaseException | None]
+        try:
+            ends = run(party, [directory / CHECKPOINT for directory in together], tells)
+        except UserError:
+            raise
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (as above)
+            ends = [error] * len(party)
         seconds = (time.monotonic() - started) / len(party)
         for directory, training, end in zip(together, party, ends, strict=True):
             try:
@@ -221,8 +227,9 @@ def _finished(
         if end is not None:
             raise end
         measured = _reconstructed if training.plan.measure == "mre" else _classified
-        row = {**_described(training), **measured(training, directory)}
-        row["lipschitz"] = _steepness(training)
+        with training.products():
+            row = {**_described(training), **measured(training, directory)}
+            row["lipschitz"] = _steepness(training)
     except Diverged as diverged:
         row = {**_described(training), "verdict": str(diverged)}
     row["provenance"] = provenance

@@ -122,5 +122,7 @@ def test_what_a_loss_asks_is_heard() -> None:
     assert of(lambda critic, real, fake: (critic(real) - critic(fake)).mean()) == Asked(both=True)
     assert of(lambda critic, real, fake: critic(real + 0).mean() - critic(fake).mean()) == Asked()
     assert of(small_gradient) == Asked(gradient=True, gradient_at_real=True)
-    assert of(unit_gradient) == Asked(gradient=True)
-    assert of(lambda critic, real, fake: critic.network.weight.sum()) == Asked(gradient=True)  # type: ignore[attr-defined]
+    assert of(unit_gradient) == Asked(gradient=True, draws=True)
+    unheard = of(lambda critic, real, fake: critic.network.weight.sum())  # type: ignore[attr-defined]
+    assert unheard[:4] == (False, True, False, True)
+    assert "AttributeError: 'Identity' object has no attribute 'weight'" in unheard.unheard

@@ -414,13 +414,13 @@ def test_a_cycle_of_fixed_size_takes_the_same_steps() -> None:
 
 
 def test_where_capture_fails_the_step_runs_as_it_is_and_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> None:
+    def refuse(device: torch.device) -> None:
         raise RuntimeError("operation not permitted when stream is capturing\nand more")
 
     monkeypatch.setattr(torch.cuda, "Stream", refuse)
     body = lambda: None  # noqa: E731
     with pytest.warns(UserWarning, match="without a CUDA graph.*: operation not permitted when stream is capturing$"):
-        assert mre._captured(body) is body
+        assert mre._captured(body, torch.device("cuda")) is body
 
 
 def test_one_seed_gives_the_same_bits_with_every_fast_path() -> None:

@@ -110,23 +110,27 @@ class Clock:
         return self.now
 
 
-@pytest.mark.parametrize(("step", "images", "steps"), [(0.001, 120, 200), (0.0001, 1000, 60), (2.0, 500, 300)])
-def test_a_search_of_constant_steps_is_foretold_from_a_few_of_them(
-    step: float, images: int, steps: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("begin", "image", "sample", "images", "steps"),
+    [(0.05, 0.0001, 1e-5, 120, 100), (1.2, 0.002, 1e-3, 1000, 200), (0.01, 0.0, 1e-4, 10, 3)],
+)
+def test_a_search_is_foretold_from_a_few_of_its_steps_on_a_few_of_its_images(
+    begin: float, image: float, sample: float, images: int, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A step takes `step` for 16 images x 4 restarts and in proportion for others; beginning a search takes 0.1."""
+    """Beginning a search, an image of it and a step of each start still in it each take their time."""
     clock = Clock()
 
     def error(some: Any, count: int, protocol: Protocol) -> None:
-        clock.now += (0.1 + step * protocol.steps) * count / 16
+        clock.now += begin + (image + sample * protocol.samples) * count
 
     monkeypatch.setattr(ganzoo.predict, "time", clock)
     training: Any = SimpleNamespace(error=error, device=torch.device("cpu"))
     given: Any = SimpleNamespace(images=torch.zeros(images, 1))
-    protocol = Protocol(steps=steps, restarts=4)
+    protocol = Protocol(steps=steps, restarts=8)
     found = ganzoo.predict._seconds_of_search(training, given, 10**6, protocol)
-    assert found == pytest.approx((0.1 + step * steps) * images / 16, rel=0.01)
-    assert clock.now < 6 * ganzoo.predict.ENOUGH + 4 * step  # whatever it would take
+    true = begin + (image + sample * protocol.samples) * images
+    assert found == pytest.approx(true, rel=0.01, abs=image * images + sample * 8)
+    assert clock.now < 4.5 * begin + 0.2 * true + 1000 * sample  # whatever it would take
 
 
 def test_rounds_are_timed_after_some_that_warm_up_and_fewer_of_them_where_they_are_slow(
