@@ -151,7 +151,6 @@ def row_writing(count: int, device: str, folder: str) -> Row:
         "seconds": seconds,
         "peak_mb": _peak_mb(),
         "disk_mb": _disk_mb(Path(folder)),
-        "whole_run_s": seconds * count,
     }
 
 
@@ -234,7 +233,7 @@ def table(rows: list[Row]) -> str:
     """The rows in Markdown."""
     lines = ["| what | size | seconds | peak MB | disk MB | besides |", "|---|---|---|---|---|---|"]
     for row in rows:
-        known = [f"{key} {row[key]:.3g}" for key in ("batch_ms", "hash_s", "whole_run_s") if row.get(key)]
+        known = [f"{key} {row[key]:.3g}" for key in ("batch_ms", "hash_s") if row.get(key)]
         known += [f"grows as {row['size']}^{row['exponent']:.2f}"] if row.get("exponent") is not None else []
         known += [row["note"]] if row.get("note") else []
         cells = [_number(row.get(key)) for key in ("seconds", "peak_mb", "disk_mb")]
