@@ -9,7 +9,7 @@ import torch
 
 from ganzoo.config import Cell
 from ganzoo.durable import load_checkpoint
-from ganzoo.side_by_side import side_by_side
+from ganzoo.side_by_side import _streams, side_by_side
 from ganzoo.train import Diverged, Training, weights_sha256
 from ganzoo.worker import read_data
 from ganzoo.zoo import Zoo
@@ -71,6 +71,16 @@ def test_one_that_fails_or_diverges_leaves_the_others(
     assert isinstance(diverged, Diverged)
     assert diverged.round == 0
     assert ends(trainings[1]) == ends(healthy)
+
+
+def test_those_whose_plugins_draw_share_a_stream_and_the_others_have_their_own(
+    one_cell: MakeCell, zoo: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ganzoo.side_by_side._stream", lambda device: object())
+    names = ["wgan-gp", "dcgan", "wgan-gp", "ls-gan"]
+    first, second, third, fourth = _streams([training(one_cell(name), zoo) for name in names])
+    assert first is third
+    assert len({first, second, fourth}) == 3
 
 
 @pytest.mark.parametrize("capture", [pytest.param(value, marks=gpu) for value in (False, True)])
