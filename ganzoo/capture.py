@@ -14,7 +14,7 @@ from torch import Tensor
 from ganzoo.randomness import random_state
 
 if TYPE_CHECKING:
-    from ganzoo.train import Training
+    from ganzoo.train import Draws, Training
 
 BLOCK = 32
 """Rounds whose draws are laid on the device at a time."""
@@ -49,11 +49,13 @@ class Replayed:
         self._at += 1
 
     def play(self, rounds: int) -> None:
-        """So many rounds from the training's present one."""
+        """So many rounds from the training's present one. Raises Diverged for what went before them."""
         training = self.training
         for first in range(0, rounds, BLOCK):
             count = min(BLOCK, rounds - first)
-            self._lay(count)
+            drawn = [training.draws(training.round + ahead) for ahead in range(count)]
+            training.look()  # which waits for the rounds before: the host has drawn meanwhile
+            self._lay(drawn)
             for _ in range(count):
                 if self._plugin_draws:
                     training.prepare()
@@ -62,14 +64,13 @@ class Replayed:
                 self._replay()
                 training.round += 1
 
-    def _lay(self, count: int) -> None:
+    def _lay(self, drawn: "list[Draws]") -> None:
         """The draws of the next rounds on the device."""
-        drawn = [self.training.draws(self.training.round + ahead) for ahead in range(count)]
         for part, fresh in zip(self._block, zip(*drawn, strict=True), strict=True):
             stacked = torch.stack(fresh)
             if stacked.device.type == "cpu" and part.device.type == "cuda":
                 stacked = stacked.pin_memory()  # the copy then overlaps the rounds before it
-            part[:count].copy_(stacked, non_blocking=True)
+            part[: len(drawn)].copy_(stacked, non_blocking=True)
         self._at.zero_()
 
 

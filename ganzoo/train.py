@@ -344,7 +344,7 @@ class Training:
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Raise Diverged if a loss on an accelerator was not finite; waits for its work so far."""
         if self.device.type != "cpu" and (round := int(self._diverged_at)) >= 0:
             raise Diverged(round)
@@ -383,7 +383,7 @@ class Training:
                 self.advance(min(following, self.round + at_once) - self.round)
                 late = time.monotonic() - saved > self.plan.checkpoint_seconds
                 if checkpoint is not None and late:
-                    self._look()
+                    self.look()
                     save_checkpoint(checkpoint, self.state_dict())
                     saved = time.monotonic()
             yield
@@ -403,12 +403,12 @@ class Training:
         On an accelerator they are then under way, not done: whoever takes turns with another training loses no time.
         Raises Diverged for what went before them.
         """
-        self._look()
         if self.device.type == "cuda" and self.plan.capture and self._replayed is None:
             self.record(partial(cuda_graph, device=self.device))
         if isinstance(self._replayed, Replayed):
             self._replayed.play(rounds)
         else:
+            self.look()
             for _ in range(rounds):
                 self.play()
 
@@ -430,7 +430,7 @@ class Training:
 
     def _evaluate(self, epoch: int) -> None:
         """A point of the curve: mean losses since the last one and the MRE on the validation images."""
-        self._look()
+        self.look()
         rounds = self.round - (self.curve[-1]["round"] if self.curve else 0)
         means = (self._sums / rounds).tolist() if rounds else (None, None, None)
         self._sums.zero_()

@@ -164,6 +164,13 @@ def test_a_comparison_whose_cells_differ_in_more_than_the_objective_is_unfair(fi
 # Who else is there
 
 
+def test_seeds_of_another_machine_or_precision_are_unfair(finished: Run) -> None:
+    rows = finished.rows()
+    other = [{**row, "fingerprint": {**row["fingerprint"], "precision": "bf16"}} for row in rows if row["seed"] == 1]
+    with pytest.raises(UserError, match=r"unfair: fingerprint of .* differ at seed 1"):
+        require_fair([*(row for row in rows if row["seed"] == 0), *other])
+
+
 def test_a_folder_in_use_names_the_process(copied: Path, finished: Run, zoo: Zoo) -> None:
     with (copied / "run.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from ganzoo import mre
+from ganzoo.arithmetic import products_in
 from ganzoo.dense import Dense
 from ganzoo.mre import Protocol, Reconstruction, minimum_reconstruction_error, over_all_labels, self_inversion
 from ganzoo.randomness import stream
 
 Z_DIM = 6
+gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 IMAGE = (2, 8, 8)
 
 
@@ -467,3 +469,24 @@ def test_the_restart_spread_over_labels_is_that_of_the_best_label() -> None:
     assert best != 0  # so that the first label's would be wrong
     assert every.restart_spread == pytest.approx(each[best].restart_spread)
     assert every.mean == pytest.approx(each[best].mean)
+
+
+def test_a_gpus_choice_of_products_does_not_reach_the_search() -> None:
+    seen = set()
+
+    def watching(z: Tensor) -> Tensor:
+        seen.add((torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision))  # type: ignore[attr-defined]
+        return z.new_zeros(len(z), *IMAGE) + z.sum(1)[:, None, None, None]
+
+    with products_in("tf32"):
+        minimum_reconstruction_error(watching, images(2), z_dim=Z_DIM, protocol=Protocol(steps=2, restarts=1))
+        mre.self_inversion(watching, 2, z_dim=Z_DIM, protocol=Protocol(steps=2, restarts=1))
+    assert seen == {("ieee", "ieee")}
+
+
+@pytest.mark.parametrize("steps", [pytest.param(n, marks=gpu) for n in (1, 2, 7)])
+def test_a_search_of_few_steps_is_captured_too(steps: int) -> None:
+    protocol = Protocol(steps=steps, restarts=2)
+    on_gpu = minimum_reconstruction_error(generator().cuda(), images(5), z_dim=Z_DIM, protocol=protocol)
+    on_cpu = minimum_reconstruction_error(generator(), images(5), z_dim=Z_DIM, protocol=protocol)
+    torch.testing.assert_close(on_gpu.errors, on_cpu.errors, rtol=0.02, atol=1e-3)

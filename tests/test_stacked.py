@@ -375,3 +375,42 @@ def test_a_network_that_draws_looks_at_values_or_is_large_is_not_stackable(make:
         assert f"critic 'dcgan' does not run under torch.func.{why}" in str(stackable([one]))
     (large,) = make("wgan", **{"critic.width": 64})
     assert "convolutions that are too large" in str(stackable([large]))
+
+
+def test_a_weight_that_nobody_uses_keeps_its_value_and_gets_no_state(make: Make) -> None:
+    alone, stacked = make("wgan"), make("wgan")
+    for one in (*alone, *stacked):
+        one.players.critic.register_parameter("idle", nn.Parameter(torch.ones(3)))
+        one.critic_optimizer.add_param_group({"params": [one.players.critic.idle]})
+    assert stackable(stacked) is None
+    before = stacked[0].players.critic.state_dict()["0.weight"].clone()
+    stack = Stack(stacked)
+    (played,) = stack.play()
+    stack.release()
+    assert isinstance(played, Played)
+    alone[0].play()
+    idle = stacked[0].players.critic.idle
+    assert idle.tolist() == alone[0].players.critic.idle.tolist()  # clipped by neither more nor less than alone
+    assert not stacked[0].critic_optimizer.state[idle]
+    assert not torch.equal(stacked[0].players.critic.state_dict()["0.weight"], before)
+
+
+def test_cells_of_large_images_are_not_stackable(make: Make) -> None:
+    (one,) = make("wgan", **{"data.size": 28, "precision": "fp32"})
+    assert stackable([one]) == "their images are large, 28x28"
+
+
+def test_weight_normalised_critics_are_stacked_and_train_as_alone(make: Make) -> None:
+    network = {"name": "table-1", "width": 4, "norm": "none", "weight_norm": True}
+    changes = {"critic": network, "generator": network}
+    alone, stacked = make("wgan", seeds=2, **changes), make("wgan", seeds=2, **changes)
+    assert any("original0" in name for name, _ in stacked[0].players.critic.named_parameters())
+    assert stackable(stacked) is None
+    play(stacked, 2)
+    for one, other in zip(alone, stacked, strict=True):
+        one.play()
+        one.play()
+        found = other.players.critic.state_dict()
+        for name, value in one.players.critic.state_dict().items():
+            if "bias" not in name:  # of gradient 0 in this game, whose rounding Adam makes a whole step of
+                torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-4)

@@ -245,6 +245,37 @@ def test_a_point_of_the_curve_holds_the_mean_losses_since_the_last(one_cell: Mak
         assert point["generator_loss"] == pytest.approx(np.mean([pair[1] for pair in four]))
 
 
+def test_test_images_in_the_curve_change_nothing_else(one_cell: MakeCell, zoo: Zoo) -> None:
+    plain, more = training(one_cell("dcgan"), zoo), training(one_cell("dcgan", curve_test_images=5), zoo)
+    plain.run()
+    more.run()
+    assert parameters(more.players.generator) == parameters(plain.players.generator)
+    for one, other in zip(plain.curve, more.curve, strict=True):
+        assert "test_mre" not in one
+        assert one["validation_mre"] == pytest.approx(other["validation_mre"], rel=0.02)
+        assert 0 < other["test_mre"] < 2
+    unlike = more.error(more.data.test, 5, more.plan.validation_mre).mean
+    assert more.curve[-1]["test_mre"] == pytest.approx(unlike, rel=0.1)
+
+
+def test_a_critic_that_begins_with_zeros_hides_no_batch_statistics(
+    one_cell: MakeCell, plugin: Callable[..., Path]
+) -> None:
+    text = """
+    import torch
+    from torch import nn
+
+    @ganzoo.critic
+    def zeros(image_shape, outputs):
+        last = nn.Linear(image_shape[1] ** 2, 1)
+        nn.init.zeros_(last.weight)
+        return nn.Sequential(nn.BatchNorm2d(image_shape[0]), nn.Flatten(), last, nn.Flatten(0))
+    """
+    own = Zoo.installed(plugin(text))
+    one = training(one_cell("dcgan", zoo=own, critic={"name": "zeros"}), own)
+    assert not one.players.per_sample
+
+
 def test_the_best_generator_is_that_of_the_lowest_validation_error(one_cell: MakeCell, zoo: Zoo) -> None:
     one = training(one_cell("dcgan", epochs=3, shared={"generator_rate": 0.5}), zoo)  # so rash that it soon worsens
     states = []
