@@ -11,6 +11,7 @@ minutes are over, come again.
 import argparse
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -113,7 +114,7 @@ def main() -> int:
     started, clock = time.monotonic(), options.out / "seconds.json"
     before = json.loads(clock.read_text()) if clock.exists() else 0.0
     settings = [word for key, value in changes(options).items() for word in ("--set", f"{key}={value}")]
-    bench = [sys.executable, "-c", "from ganzoo.cli import main; main()", "bench", str(PLAN), *settings]
+    bench = [sys.executable, "-c", "from ganzoo.cli import main; main()", "bench", os.path.relpath(PLAN), *settings]
     status = run([*bench, "--device", options.device, "--out", str(options.out)], started + 60 * options.minutes)
     if options.out.is_dir():
         clock.write_text(json.dumps(before + time.monotonic() - started))

@@ -8,6 +8,7 @@ ordinary runs, and the same command again resumes them.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -61,7 +62,7 @@ def main() -> int:
         settings = {"data.path": options.data, "precision": precision, "epochs": 4, "seeds": options.seeds}
         words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
         words += [word for objective in OBJECTIVES for word in ("-o", objective)]
-        command = [sys.executable, "-c", "from ganzoo.cli import main; main()", "bench", str(PLAN), *words]
+        command = [sys.executable, "-c", "from ganzoo.cli import main; main()", "bench", os.path.relpath(PLAN), *words]
         status = subprocess.run([*command, "--out", str(options.out / precision)], check=False).returncode
         if status not in (0, 1):
             return status
