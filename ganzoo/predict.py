@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
 from importlib import import_module
 from statistics import median
 from typing import Any, NamedTuple
@@ -39,7 +38,7 @@ ROUNDS = 20
 WARM_UP = 3
 ENOUGH = 3.0
 """Seconds after which the rounds of a slow cell are enough, and a piece of a search."""
-PIECE = 0.5
+PIECE = 2.0
 """Seconds of the shortest search from which on fewer images are sought."""
 SHORT = 5
 """Steps of the shorter one of two searches; the longer one has four times as many."""
@@ -248,12 +247,14 @@ def rates_of(cell: Cell, zoo: Zoo, data: Any, company: int = 1) -> Rates:
         checkpoint = time.perf_counter() - start
         peak = _peak_mb()
         if plan.measure == "mre":
-            search = partial(_seconds_of_search, training)
-            evaluation = search(validation, plan.validation_images, plan.validation_mre)
+            images = min(plan.validation_images, len(validation.images))
+            evaluation = _search(training, validation, images, plan.validation_mre).seconds(images)
             few = min(plan.test_images, len(test.images))
+            search = _search(training, test, few, plan.test_mre)
             # The best generator's error, the training images', as often as not the last generator's; then the controls.
-            images = 2.5 * few + plan.control_images * (1 + training.players.classes)
-            test_search = search(test, few, plan.test_mre) * images / few
+            classes, control = training.players.classes, plan.control_images
+            test_search = 2.5 * search.seconds(few) + search.seconds(control)
+            test_search += search.seconds(control * classes) if classes else 0.0
             peak = _peak_mb()  # a search takes its images in parts that fill as much memory, however many there are
         else:
             evaluation = _seconds_to_classify(training, plan.validation_images) if training.players.classes else 0.0
@@ -295,10 +296,18 @@ def _wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _seconds_of_search(training: Training, images: ImageSet, n: int, protocol: Protocol) -> float:
-    """What `training.error(images, n, protocol)` takes: what a search costs once, what an image, and what a step of one
-    of its starts."""
-    n = min(n, len(images.images))
+class Search(NamedTuple):
+    """What `training.error` takes. Seconds."""
+
+    once: float
+    image: float
+
+    def seconds(self, images: int) -> float:
+        return self.once + self.image * images
+
+
+def _search(training: Training, images: ImageSet, n: int, protocol: Protocol) -> Search:
+    """What a search of about n of the images costs once, and for each of them."""
 
     def timed(count: int, steps: int) -> float:
         start = time.perf_counter()
@@ -314,7 +323,7 @@ def _seconds_of_search(training: Training, images: ImageSet, n: int, protocol: P
     taken = [protocol.model_copy(update={"steps": count}).samples for count in (min(SHORT, steps), steps)]
     sample = max(long - short, 0.0) / few / max(taken[1] - taken[0], 1)
     image = max(short - once, 0.0) / few - sample * taken[0]
-    return once + n * (max(image, 0.0) + sample * protocol.samples)
+    return Search(once, max(image, 0.0) + sample * protocol.samples)
 
 
 def _seconds_to_classify(training: Training, images: int) -> float:

@@ -127,7 +127,7 @@ def test_a_search_is_foretold_from_a_few_of_its_steps_on_a_few_of_its_images(
     training: Any = SimpleNamespace(error=error, device=torch.device("cpu"))
     given: Any = SimpleNamespace(images=torch.zeros(images, 1))
     protocol = Protocol(steps=steps, restarts=8)
-    found = ganzoo.predict._seconds_of_search(training, given, 10**6, protocol)
+    found = ganzoo.predict._search(training, given, images, protocol).seconds(images)
     true = begin + (image + sample * protocol.samples) * images
     assert found == pytest.approx(true, rel=0.01, abs=image * images + sample * 8)
     assert clock.now < 4.5 * begin + 0.2 * true + 1000 * sample  # whatever it would take
