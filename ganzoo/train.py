@@ -164,7 +164,7 @@ class Training:
         """What a fast path could not do, and why."""
         self.asked = asked_of(self.game.critic_loss, head_of(self.needs), shape, self.players.classes, self.device)
         if self.asked.unheard:
-            self.notes.append(f"the critic sees images in more passes than it need: {self.asked.unheard}")
+            self.notes.append(f"the critic sees images in more passes than it needs: {self.asked.unheard}")
         if plan.compile:
             self._compile(shape)
         self.batches, self.unlabelled = batches_of(cell, data, self.labelling, self.device)
