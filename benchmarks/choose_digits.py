@@ -17,8 +17,9 @@ from typing import Any
 import torch
 
 from ganzoo.config import cells, read_plan
+from ganzoo.party import read_data
+from ganzoo.result import last_fifth
 from ganzoo.train import Diverged, Training
-from ganzoo.worker import last_fifth, read_data
 from ganzoo.zoo import Zoo
 
 SEED = 1000

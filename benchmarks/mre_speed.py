@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from ganzoo.config import cells, read_plan
 from ganzoo.data import scaled
 from ganzoo.mre import Protocol, Reconstruction, minimum_reconstruction_error, self_inversion
+from ganzoo.party import read_data
 from ganzoo.randomness import stream
 from ganzoo.train import Training
-from ganzoo.worker import read_data
 from ganzoo.zoo import Zoo
 
 NEW = {

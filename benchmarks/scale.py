@@ -325,7 +325,7 @@ def _many(count: int) -> dict[str, Any]:
 def _run(count: int, folder: str) -> Any:
     from ganzoo.bench import Prepared, Run
     from ganzoo.config import cells, read_plan
-    from ganzoo.worker import read_data
+    from ganzoo.party import read_data
     from ganzoo.zoo import Zoo
 
     plan = read_plan(None, **_many(count))

@@ -22,10 +22,10 @@ from typing import Any
 import torch
 
 from ganzoo.config import cells, read_plan
+from ganzoo.party import read_data
 from ganzoo.randomness import undisturbed
 from ganzoo.stacked import Stack
 from ganzoo.train import Training
-from ganzoo.worker import read_data
 from ganzoo.zoo import Zoo
 
 OBJECTIVES = ("ls-gan", "gls-gan", "gls-gan:slope=0.5", "wgan", "wgan-gp", "dcgan")

@@ -24,7 +24,8 @@ from typing import Any
 
 import torch
 
-from ganzoo.bench import processor_name, provenance, usable_cores
+from ganzoo.bench import processor_name, provenance
+from ganzoo.engines import usable_cores
 from ganzoo.durable import commit
 from ganzoo_speed import rounds
 from ganzoo_speed.plain import OBJECTIVES

@@ -1,6 +1,6 @@
 """ganzoo: a plugin-based zoo of GAN objectives, compared fairly on held-out images.
 
-A plugin needs nothing but the names below: the five decorators, the types of the game, the penalties.
+A plugin needs nothing but the names below: the six decorators, the types of the game, the penalties.
 Names load on first use, so that `ganzoo --help` does not wait for torch.
 """
 
@@ -8,9 +8,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ganzoo.errors import UserError, did_you_mean
-from ganzoo.hooks import cost, critic, generator, margin, objective
+from ganzoo.hooks import cost, critic, engine, generator, margin, objective
 
 if TYPE_CHECKING:
+    from ganzoo.engines import Engine, Placed, local_engine, started
     from ganzoo.features import Networks
     from ganzoo.game import Cost, Critic, GameLoss, Margin, Need, Objective, Recipe, expected_loss
     from ganzoo.heads import BoundCritic, class_loss, matched, matching_features
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ganzoo.heads": ("BoundCritic", "class_loss", "matched", "matching_features"),
+    "ganzoo.engines": ("Engine", "Placed", "local_engine", "started"),
     "ganzoo.features": ("Networks",),
     "ganzoo.game": ("Cost", "Critic", "GameLoss", "Margin", "Need", "Objective", "Recipe", "expected_loss"),
     "ganzoo.mre": ("minimum_reconstruction_error",),
@@ -31,10 +33,10 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "BoundCritic", "Cost", "Critic", "GameLoss", "Margin", "Need", "Networks", "Objective", "Penalty", "Recipe",
-    "UserError", "Zoo", "class_loss", "cost", "critic", "expected_loss", "generator", "margin", "matched",
-    "matching_features", "minimum_reconstruction_error", "objective", "penalized", "small_gradient",
-    "small_theta_gradient", "unit_gradient",
+    "BoundCritic", "Cost", "Critic", "Engine", "GameLoss", "Margin", "Need", "Networks", "Objective", "Penalty",
+    "Placed", "Recipe", "UserError", "Zoo", "class_loss", "cost", "critic", "engine", "expected_loss", "generator",
+    "local_engine", "margin", "matched", "matching_features", "minimum_reconstruction_error", "objective", "penalized",
+    "small_gradient", "small_theta_gradient", "started", "unit_gradient",
 ]  # fmt: skip
 
 

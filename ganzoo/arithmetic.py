@@ -1,5 +1,6 @@
 """In which numbers and forms the networks compute; what an objective makes of their outputs stays in float32."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -69,15 +70,22 @@ def require_precision(precision: Precision, device: torch.device) -> None:
 
 
 @contextmanager
-def products_in(precision: Precision) -> Iterator[None]:
-    """Within the block a GPU's float32 products are tf32, or IEEE; after it as they were."""
+def products_in(precision: Precision, deterministic: bool = False) -> Iterator[None]:
+    """Within the block a GPU's float32 products are tf32, or IEEE, and all its algorithms such as repeat bit for bit,
+    where that is wanted; after it as they were."""
     places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
     before = [place.fp32_precision for place in places]
+    were_deterministic = torch.are_deterministic_algorithms_enabled()
     try:
         for place in places:
             place.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+        if deterministic:
+            # Read when the library is first used; a worker process has not used it yet.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True)
         yield
     finally:
+        torch.use_deterministic_algorithms(were_deterministic)
         for place, was in zip(places, before, strict=True):
             place.fp32_precision = was
 

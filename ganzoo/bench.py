@@ -5,51 +5,51 @@ rows.jsonl      a row a cell, in plan order     baselines.json  what a generator
 cells/          a directory a cell              table.txt, *.png, summary.json
 """
 
-import fcntl
 import itertools
 import json
-import multiprocessing
-import os
 import platform
 import signal
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from heapq import heapreplace
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
-from ganzoo import processes, worker
+from ganzoo import worker
 from ganzoo.arithmetic import SMALL, natural_precision, require_precision
-from ganzoo.baselines import baselines, classifying_baselines
+from ganzoo.cell_folder import CellFolder, LostFence, read_curve
 from ganzoo.classify import pooled_layers
-from ganzoo.config import Cell, Plan, cells, read_plan
+from ganzoo.config import Cell, Plan, cells, read_plan, value_of
+from ganzoo.contract import require_contract, require_loss
 from ganzoo.data import Batches, Splits, scaled
-from ganzoo.durable import commit, commit_json, read_json
+from ganzoo.durable import DiskError, commit, commit_json, read_json, read_sealed, sealed_line, sealed_lines
+from ganzoo.engines import Engine, local_engine, usable_cores
 from ganzoo.errors import UserError, blamed
 from ganzoo.features import Networks
 from ganzoo.game import Need
+from ganzoo.lock import Busy, holder, lock_file, try_lock
+from ganzoo.party import read_data
 from ganzoo.players import players
+from ganzoo.pulse import Stopped
 from ganzoo.randomness import seeded
+from ganzoo.result import concluded, fail, failed_row, is_final, read_row, require_pictures, verdict_of, whole_row
+from ganzoo.seam import Cells, Policy, Task, see_through
 from ganzoo.stacked import kind
 from ganzoo.train import batches_of, labelling_of
 from ganzoo.zoo import Zoo
 
 CODE = ("ganzoo", "plugins", "benchmarks/*.py", "benchmarks/ganzoo_paper", "benchmarks/ganzoo_speed")
 """What a row may come from, in a checkout."""
-BASELINE_IMAGES = 50_000
-"""Training images that the baselines know at most: they take them all into memory, as float32."""
-ATTEMPTS = 2
-"""How often a cell is started whose process dies."""
 
 Listener = Callable[[dict[str, Any]], None]
 """Receives events: {"event": "start" | "point" | "row", "label", "seed", "fold", ...}."""
@@ -78,7 +78,7 @@ def prepare(plan: Plan, zoo: Zoo) -> Prepared:
     if plan.precision is not None:
         require_precision(plan.precision, device)
     made = cells(plan, zoo)
-    data = worker.read_data(plan.data)
+    data = read_data(plan.data)
     batches = plan.epochs * Batches(data.train, plan.batch_size, seed=0).per_epoch
     for cell in {cell.contender.label: cell for cell in made}.values():
         if batches < cell.recipe.critic_steps:
@@ -100,7 +100,8 @@ def prepare(plan: Plan, zoo: Zoo) -> Prepared:
 def try_out(cell: Cell, zoo: Zoo, data: Splits) -> None:
     """Both losses once on four images. Raises UserError for networks, data and objective that do not go together."""
     made = players(cell, zoo, data)
-    game = cell.contender.game(zoo, Networks(data.train, steps=1))
+    networks = Networks(data.train, steps=1)
+    game = cell.contender.game(zoo, networks)
     real = scaled(data.train.images[:4])
     labels = data.train.labels[:4] if made.classes and data.train.labels is not None else None
     losses = {"critic_loss": game.critic_loss, "generator_loss": game.generator_loss}
@@ -115,58 +116,45 @@ def try_out(cell: Cell, zoo: Zoo, data: Splits) -> None:
         for name, loss in losses.items():
             critic = made.unlabeled_loss() if name == "unlabeled_loss" else made.loss(labels)
             found: Any = loss(critic, real, fake if name == "generator_loss" else fake.detach())
-            if not isinstance(found, torch.Tensor) or found.dim() != 0:
-                shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
-                raise UserError(f"{cell.contender.label}: {name} is {shape}; a scalar tensor is wanted")
+            require_loss(f"{cell.contender.label}: {name}", found)
             if not found.requires_grad and not (name == "generator_loss" and Need.ALONE in game.needs):
                 raise UserError(f"{cell.contender.label}: {name} has no gradient; something in it detaches")
+    require_contract(cell.contender, zoo, real, networks)
     if cell.settings.measure == "accuracy" and not made.classes:
         pooled_layers(made.critic, data.train.first(1), torch.device("cpu"))
+
+
+FORMAT = 2
+"""Of the run's folder: another number is another ganzoo's."""
 
 
 class Run:
     """The folder of a run, held by this process alone."""
 
     def __init__(self, folder: Path, prepared: Prepared) -> None:
+        # Absolute: a worker may start elsewhere.
         self.folder, self.plan, self.cells, self.data = folder, prepared.plan, prepared.cells, prepared.data
         self.provenance = provenance(prepared.plan.device)
         self._rows_due = 0.0
+        self._unwritten: dict[str, dict[str, Any]] = {}
+        """Cell's folder -> the row that the disk did not take."""
 
     def directory(self, cell: Cell) -> Path:
-        return self.folder / "cells" / cell.directory
+        return self.folder.resolve() / "cells" / cell.directory
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Raises UserError where the folder is another plan's or another process is at work in it."""
-        with self._lock_file() as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                lock.seek(0)
-                holder = lock.read().strip() or "unknown"
-                raise UserError(f"{self.folder} is in use by another process ({holder}); wait, or take --out") from None
-            try:
-                lock.truncate(0)
-                lock.write(f"process {os.getpid()} on {platform.node()}")
-                lock.flush()
-            except OSError as error:
-                raise self._unusable(error) from None
+        """Raises Busy where another process is at work in the folder, UserError where it is another plan's."""
+        with lock_file(self.folder / "run.lock") as lock:
+            if not try_lock(lock, exclusive=True):
+                raise Busy(f"{self.folder} is in use by another process ({holder(lock)}); wait, or take --out")
             self._claim()
             yield
-
-    def _lock_file(self) -> IO[str]:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            return (self.folder / "run.lock").open("a+")
-        except OSError as error:
-            raise self._unusable(error) from None
-
-    def _unusable(self, error: OSError) -> UserError:
-        return UserError(f"cannot use {self.folder} as a run folder: {(error.strerror or str(error)).lower()}")
 
     def _claim(self) -> None:
         path = self.folder / "plan.toml"
         if path.exists():
+            require_format(self.folder)
             known = read_plan(path)
             other = known.identity
             differing = [key for key, value in self.plan.identity.items() if other[key] != value]
@@ -176,23 +164,31 @@ class Run:
                 )
             if self.plan.measure == "accuracy" and known.seed_range != self.plan.seed_range:
                 self._baselines.unlink(missing_ok=True)  # a mean over the labelled subsets of those seeds
+        commit_json(self.folder / "run.json", {"format": FORMAT, **self.provenance})
         commit(path, self.plan.toml().encode())
-        commit_json(self.folder / "run.json", self.provenance)
+        self._describe(self._plainest(), self.folder / worker.BASELINES)
         for cell in self.cells:
-            described = (cell.model_dump_json(indent=1) + "\n").encode()
-            path = self.directory(cell) / "cell.json"
-            if not path.is_file() or path.read_bytes() != described:  # its plugins may have moved
-                commit(path, described)
-        self.rows()  # a damaged one is told of before the work begins
+            self._describe(cell, self.directory(cell))
+            if whole_row(self.directory(cell)) is not None:  # what is damaged is told of before the work begins
+                require_pictures(self.directory(cell))
+        self._require_baselines()
         for left in self.folder.rglob(".*.tmp"):  # by a process that was killed while it wrote
             left.unlink(missing_ok=True)
+
+    @staticmethod
+    def _describe(cell: Cell, directory: Path) -> None:
+        described = (json.dumps(cell.model_dump(mode="json"), indent=1) + "\n").encode()
+        path = directory / "cell.json"
+        if not path.is_file() or path.read_bytes() != described:  # its plugins may have moved
+            commit(path, described)
 
     # Results
 
     def rows(self) -> list[dict[str, Any]]:
         """A row for every planned cell, in plan order; one that has no result yet has the verdict `planned`."""
         return [
-            worker.read_row(self.directory(cell))
+            self._unwritten.get(cell.directory)
+            or whole_row(self.directory(cell))
             or {
                 "label": cell.contender.label,
                 "seed": cell.seed,
@@ -212,7 +208,7 @@ class Run:
         rows = self.rows()
         planned = {cell.directory for cell in self.cells}
         besides = [path for path in sorted((self.folder / "cells").iterdir()) if path.name not in planned]
-        kept = [*rows, *(row for path in besides if (row := worker.read_row(path)) is not None)]
+        kept = [*rows, *(row for path in besides if (row := whole_row(path)) is not None)]
         lines = [json.dumps(row, allow_nan=False, sort_keys=True) + "\n" for row in kept if row["verdict"] != "planned"]
         commit(self.folder / "rows.jsonl", "".join(lines).encode())
         return rows
@@ -221,15 +217,24 @@ class Run:
         """It reads every cell's row: a twentieth of the time at most, however many cells there are."""
         began = time.monotonic()
         if began >= self._rows_due:
-            self.write_rows()
+            with suppress(DiskError):  # the cells' own rows stand; the last time tells
+                self.write_rows()
             self._rows_due = time.monotonic() + 20 * (time.monotonic() - began)
 
     def baselines(self) -> dict[str, float]:
         """What a generator has to beat on the same test images, as `train` left it."""
-        known = read_json(self._baselines)
+        known = read_sealed(self._baselines)
         if not all(isinstance(error, float) for error in known.values()):
             raise UserError(f"{self._baselines} holds other things than figures; delete it and start again")
         return known
+
+    def _require_baselines(self) -> None:
+        try:
+            if self._baselines.exists():
+                self.baselines()
+        except UserError as error:
+            self._baselines.unlink()
+            warnings.warn(f"{error}: it is made again", stacklevel=2)
 
     @property
     def _baselines(self) -> Path:
@@ -237,143 +242,180 @@ class Run:
 
     # Work
 
-    def train(self, jobs: int, tell: Listener) -> list[dict[str, Any]]:
-        """Every cell that is not finished, `jobs` at a time in processes of their own. Returns all the rows.
+    def train(
+        self, jobs: int, tell: Listener, engine: Engine | None = None, policy: Policy | None = None
+    ) -> list[dict[str, Any]]:
+        """Every cell that is not finished, `jobs` at a time on the engine, by default this machine. Returns all the
+        rows.
 
-        Raises UserError as soon as one is met (a full disk, a foreign checkpoint): the same command resumes.
+        A cell that cannot be finished has a row that says why. Raises UserError where the baselines cannot be measured,
+        and Stopped after SIGTERM or SIGUSR2, everything saved.
         """
-        attempts: dict[str, int] = {}
-        alone = False
-        while (todo := [c for c in self.cells if not self._settled(c, attempts)]) or not self._baselines.exists():
-            before = sum(attempts.values())
-            try:
-                self._train(parties(todo, jobs, small=small(self.plan, self.data) and not alone), jobs, tell, attempts)
-            except BrokenProcessPool:
-                if sum(attempts.values()) == before:
-                    raise UserError("the worker processes die before they begin; is there memory for them?") from None
-                # Whoever was at work when the process died is suspect: they go on one at a time.
-                jobs, alone = 1, True
-        rows = self.write_rows()
+        todo = [cell for cell in self.cells if not self._finished(cell)]
+        baselines = not self._baselines.exists()
+        if todo or baselines:
+            together = parties(todo, jobs, small=small(self.plan, self.data))
+            tasks = [Task(tuple(self.directory(cell) for cell in party)) for party in together]
+            if baselines:
+                tasks.insert(0, Task((self.folder.resolve() / worker.BASELINES,)))
+            placing = engine or self.local(min(jobs, len(tasks)))
+            with Log(self.folder / "log.jsonl") as log, signals_stop():
+                try:
+                    see_through(tasks, placing, policy or Policy(), self._seen(tell, log))
+                except LostFence as lost:
+                    raise Busy(
+                        f"{lost}: another process has begun to train cells of this run; wait, or end it"
+                    ) from None
+                finally:
+                    placing.close()
+        rows = self.rows()
+        with suppress(DiskError):
+            self.write_rows()
         require_fair(rows, one_recipe=self.plan.recipe == "shared")
         return rows
+
+    def local(self, slots: int) -> Engine:
+        """This machine, so many processes at a time; one has the whole of a GPU."""
+        cores, gpus = needed(self.plan)
+        return local_engine(cores, gpus, None if self.plan.device != "cpu" else slots)
 
     def _plainest(self) -> Cell:
         """Whose untrained generator is a baseline: an unconditional one where there is one."""
         return min(self.cells, key=lambda cell: (Need.LABELS in cell.needs, cell.seed))
 
-    def _settled(self, cell: Cell, attempts: dict[str, int]) -> bool:
-        row = worker.read_row(self.directory(cell))
-        if row is not None and (worker.is_final(row) or attempts.get(cell.directory, 0) > 0):
-            return True
-        if attempts.get(cell.directory, 0) >= ATTEMPTS:
-            worker.fail_cell(self.directory(cell), "its process died (killed, or out of memory)", self.provenance)
-            return True
-        return False
+    def _finished(self, cell: Cell) -> bool:
+        row = read_row(self.directory(cell))
+        return row is not None and is_final(row) and concluded(self.directory(cell), row)
 
-    def _train(self, parties: list[list[Cell]], jobs: int, tell: Listener, attempts: dict[str, int]) -> None:
-        context = processes.context(self.plan.device)
-        events = context.SimpleQueue()
-        done = threading.Event()
+    def _seen(self, tell: Listener, log: "Log") -> Cells:
+        """What the seam sees of our cells, and the events that it causes."""
+        cells = {self.directory(cell): cell for cell in self.cells}
+        names = {
+            path: {"label": cell.contender.label, "seed": cell.seed, "fold": cell.fold} for path, cell in cells.items()
+        }
+        points: dict[Path, int] = {}
+        started: set[Path] = set()
 
-        def listen() -> None:
-            while not (done.is_set() and events.empty()):
-                if events.empty():
-                    time.sleep(0.05)
-                    continue
-                event = events.get()
-                if event["event"] == "start":
-                    attempts[event["cell"]] = attempts.get(event["cell"], 0) + 1
-                with suppress(Exception):  # whoever draws the progress must not stop the counting
-                    tell(event)
+        def heard(event: dict[str, Any]) -> None:
+            with suppress(Exception):  # whoever draws the progress must not stop the work
+                tell(event)
 
-        listener = threading.Thread(target=listen, daemon=True)
-        listener.start()
-        arguments = (events, self.plan.threads, self.provenance)
-        # One process has the whole of a GPU.
-        count = 1 if self.plan.device != "cpu" else max(1, min(jobs, len(parties)))
-        pool = ProcessPoolExecutor(count, context, initializer=_begin, initargs=arguments)
-        try:
-            pending: set[Future[list[dict[str, Any]] | None]] = set()
-            with processes.ctrl_c_held_back():
-                if not self._baselines.exists():
-                    plainest, seeds = str(self.directory(self._plainest())), list(self.plan.seed_range)
-                    pending.add(pool.submit(_measure_baselines, str(self.folder), plainest, seeds))
-                pending |= {pool.submit(_work, [str(self.directory(cell)) for cell in party]) for party in parties}
-            while pending:
-                finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    rows = future.result() or []
-                    if rows:
-                        self._write_rows_now_and_then()
-                    for row in rows:
-                        name = {key: row[key] for key in ("label", "seed", "fold")}
-                        tell({"event": "row", **name, "row": row})
-            pool.shutdown()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise
-        finally:
-            done.set()
-            listener.join(timeout=5)
+        def verdict(directory: Path, attempt: int) -> str | None:
+            if directory not in cells:
+                return "done" if self._baselines.exists() else None
+            return verdict_of(directory, attempt)
+
+        def give_up(directory: Path, attempt: int, verdict: str, reason: str) -> None:
+            if directory not in cells:
+                raise UserError(f"the baselines cannot be measured: {reason}")
+            folder = CellFolder(directory, attempt)
+            try:
+                fail(folder, verdict, reason, self.provenance)
+            except DiskError as error:
+                row = failed_row(folder, "failed:disk", str(error), self.provenance)
+                self._unwritten[cells[directory].directory] = row
+
+        def told(event: str, directory: Path) -> None:
+            if directory not in cells:
+                return
+            name = names[directory]
+            if event == "start" and directory not in started:
+                started.add(directory)
+                heard({"event": "start", **name})
+            elif event == "look":
+                curve = read_curve(directory)
+                for point in curve[points.get(directory, 0) :]:
+                    heard({"event": "point", **name, "point": point})
+                points[directory] = max(points.get(directory, 0), len(curve))
+            elif event == "row":
+                self._write_rows_now_and_then()
+                row = self._unwritten.get(cells[directory].directory) or whole_row(directory)
+                if row is not None:
+                    heard({"event": "row", **name, "row": row})
+
+        return Cells(verdict, give_up, partial(log.note, self.folder.resolve()), told)
 
 
-_events: Any = None
-_provenance: dict[str, Any] = {}
+def needed(plan: Plan) -> tuple[int, float]:
+    """CPU threads and GPUs of one process. A GPU that the plan names is the plan's affair, not an engine's."""
+    return plan.threads * plan.processes, float(plan.processes) if plan.device == "cuda" else 0.0
 
 
-def _begin(events: Any, threads: int, provenance: dict[str, Any]) -> None:
-    """In each worker process, first."""
-    global _events, _provenance
-    _events, _provenance = events, provenance
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the driver decides
-    torch.set_num_threads(threads)
-    threading.Thread(target=_leave_with_the_driver, daemon=True).start()
+def engine_of(asked: str, zoo: Zoo, plan: Plan, slots: int | None, address: str | None) -> Engine | None:
+    """The engine of `--engine NAME:key=value,key=value`, `slots` and `address` laid over where it takes them; None for
+    this machine as it is. Raises UserError for what it does not take."""
+    name, _, rest = asked.partition(":")
+    entry = zoo.find("engine", name)
+    given: dict[str, Any] = {}
+    for item in rest.split(",") if rest else []:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise UserError(f"--engine {asked}: expected KEY=VALUE after the colon, not '{item}'")
+        given[key.strip()] = value_of(value.strip())
+    if address is not None and "address" not in entry.hyperparameters:
+        raise UserError(f"engine '{name}' takes no --address")
+    given |= {} if address is None else {"address": address}
+    if slots is not None and "slots" in entry.hyperparameters:
+        given["slots"] = slots
+    if name == "local" and entry.origin.ours and not given.keys() - {"slots"}:
+        return None
+    with blamed(f"engine '{name}'"):
+        made = entry.bind(**given)(*needed(plan))
+    if not isinstance(made, Engine):
+        raise UserError(f"engine '{name}' returned {type(made).__name__}; it should return a ganzoo.Engine")
+    return made
 
 
-def _leave_with_the_driver() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def require_format(folder: Path) -> None:
+    """Raises UserError for a run folder of another version of ganzoo."""
+    found = read_json(folder / "run.json").get("format", 1) if (folder / "run.json").exists() else 1
+    if found != FORMAT:
+        age, cure = ("a newer", "update ganzoo, or take --out") if found > FORMAT else ("an older", "take --out")
+        raise UserError(f"{folder} was made by {age} ganzoo (format {found}; this one has {FORMAT}); {cure}")
 
 
-def _measure_baselines(folder: str, directory: str, seeds: list[int]) -> None:
-    plan = worker.read_cell(Path(directory)).settings
-    data = worker.read_data(plan.data)
-    if plan.measure == "mre":
-        known = data.train.images[:BASELINE_IMAGES].to(plan.device)
-        found = baselines(known, data.test.images[: plan.test_images], plan.z_dim)
-        found["untrained generator"] = worker.untrained_mre(Path(directory))
-    else:
-        labels, test = plan.labels, data.test.first(plan.test_images)
-        found = classifying_baselines(data.train, test, labels.per_class, seeds, labels.folds)
-    commit_json(Path(folder) / "baselines.json", found)
+class Log:
+    """log.jsonl: what happened to which cell when, a checksum a line. A torn end is cut off when it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> "Log":
+        there = self._path.read_bytes() if self._path.exists() else b""
+        end = max((end for end, _ in sealed_lines(there)), default=0)
+        if end < len(there):
+            warnings.warn(f"{self._path} was torn; its last {len(there) - end} bytes are cut off", stacklevel=2)
+            commit(self._path, there[:end])
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def note(self, folder: Path, event: str, directory: Path, **more: Any) -> None:
+        """A line; a disk that is full drops it."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = sealed_line({"time": now, "event": event, "cell": directory.relative_to(folder).name, **more})
+        with suppress(OSError), self._path.open("ab", buffering=0) as file:
+            written = file.write(line)
+            if written < len(line):  # the disk took a part: for a reader the log would end there
+                file.truncate(file.tell() - written)
 
 
-def _work(directories: list[str]) -> list[dict[str, Any]]:
-    """The rows of cells that play beside one another."""
-    cells = {Path(directory): worker.read_cell(Path(directory)) for directory in directories}
-    names = {
-        path: {"label": cell.contender.label, "seed": cell.seed, "fold": cell.fold, "cell": cell.directory}
-        for path, cell in cells.items()
-    }
-    for name in names.values():
-        _events.put({"event": "start", **name})
+@contextmanager
+def signals_stop() -> Iterator[None]:
+    """In the block SIGTERM and SIGUSR2, which Slurm sends before a job's time is over, raise Stopped."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
-    def tell(path: Path, point: dict[str, Any]) -> None:
-        _events.put({"event": "point", **names[path], "point": point})
+    def stop(number: int, _: object) -> None:
+        raise Stopped(worker.AGAIN if number == signal.SIGUSR2 else 128 + number)
 
-    rows = worker.train_cells(list(cells), tell, _provenance)
-    return [
-        row if isinstance(row, dict) else worker.fail_cell(path, _told(row), _provenance)
-        for path, row in zip(cells, rows, strict=True)
-    ]
-
-
-def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 ON_A_GPU = 6
@@ -389,7 +431,7 @@ def parties(cells: list[Cell], jobs: int, *, small: bool) -> list[list[Cell]]:
     stacks of alike ones, cut so that `jobs` processes are done soonest; any other by itself. The longest come first.
     """
     on_gpu = bool(cells) and cells[0].settings.device != "cpu"
-    if on_gpu:
+    if on_gpu and cells[0].settings.processes == 1:
         return _cut(cells, -(-len(cells) // jobs))
     if not small:
         return [[cell] for cell in cells]
@@ -430,7 +472,8 @@ def small(plan: Plan, data: Splits) -> bool:
     """Whether cells may be small enough to be stacked; whoever trains them sees for itself."""
     shape, device = data.train.image_shape, torch.device(plan.device)
     precision = plan.precision or natural_precision(device, shape)
-    return device.type == "cpu" and precision == "fp32" and shape[1] * shape[2] <= SMALL
+    alone = plan.processes == 1
+    return alone and device.type == "cpu" and precision == "fp32" and shape[1] * shape[2] <= SMALL
 
 
 def require_fair(rows: list[dict[str, Any]], one_recipe: bool = True) -> None:
@@ -493,8 +536,4 @@ def processor_name() -> str:
 
 def natural_jobs(plan: Plan) -> int:
     """How many cells, or stacks of small cells, play at a time where nobody says."""
-    return ON_A_GPU if plan.device != "cpu" else max(1, usable_cores() // plan.threads)
-
-
-def usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return ON_A_GPU if plan.device != "cpu" else max(1, usable_cores() // (plan.threads * plan.processes))

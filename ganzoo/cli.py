@@ -1,14 +1,17 @@
 """The command: parses, calls, prints. Nothing heavy is imported before it is needed."""
 
+import io
 import json
 import os
+import shlex
 import sys
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ganzoo.errors import UserError, did_you_mean
+from ganzoo.errors import UserError, did_you_mean, printable, printable_lines
 
 if TYPE_CHECKING:
     from ganzoo.config import Plan
@@ -32,14 +35,25 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 
 
 def main() -> None:
-    """Exit status 2 for a user's slip, 1 for a failed or diverged cell or check, 130 after Ctrl-C, 0 otherwise."""
+    """Exit status 2 for a user's slip, 1 for a failed or diverged cell or check, 75 where another process is at work or
+    after SIGUSR2, 130 after Ctrl-C, 143 after SIGTERM, 0 otherwise."""
+    from ganzoo.pulse import Stopped
+
+    warnings.formatwarning = lambda message, *_, **__: f"ganzoo: {message}\n"
     # By version, typer carries a copy of click or takes the installed one; the class has the same name in both.
     slip: type[typer.BadParameter] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a formula in a terminal that has only ASCII
     try:
         status = app(standalone_mode=False)
         sys.stdout.flush()  # a reader that left early is met here, not while Python exits
     except UserError as error:
-        _end(str(error), 2)
+        from ganzoo.lock import Busy
+
+        _end(str(error), 75 if isinstance(error, Busy) else 2)
+    except Stopped as stopped:
+        _end("stopped and saved; the same command resumes where this one stopped", stopped.status)
     except slip as error:
         _end(error.format_message(), 2)
     except (KeyboardInterrupt, typer.Abort):
@@ -53,8 +67,13 @@ def main() -> None:
 
 
 def _end(message: str, status: int) -> None:
-    print(f"ganzoo: {' '.join(message.split())}", file=sys.stderr)
+    print(f"ganzoo: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(status)
+
+
+def _say(text: str, file: IO[str] | None = None) -> None:
+    """For people: what a plugin, a plan or a file put into it does nothing to their terminal."""
+    print(printable_lines(text), file=file or sys.stdout)
 
 
 def _print_json(content: Any) -> None:
@@ -69,7 +88,7 @@ def _zoo(plugins: list[Path] | None) -> "Zoo":
 
 def _warn_of_broken(zoo: "Zoo") -> None:
     for broken in zoo.broken:
-        print(f"broken: {broken.origin}: {broken.reason}", file=sys.stderr)
+        _say(f"broken: {broken.origin}: {broken.reason}", file=sys.stderr)
 
 
 @app.callback()
@@ -81,7 +100,7 @@ def welcome(
     if version:
         from importlib.metadata import version as of
 
-        print(f"ganzoo {of('ganzoo')}")
+        _say(f"ganzoo {of('ganzoo')}")
         raise typer.Exit
     if as_json and context.invoked_subcommand is not None:
         raise UserError(f"--json goes after the command: ganzoo {context.invoked_subcommand} ... --json")
@@ -93,11 +112,11 @@ def welcome(
             broken = [{"origin": str(b.origin), "reason": b.reason} for b in zoo.broken]
             _print_json({**{kind: zoo.names(kind) for kind in KINDS}, "broken": broken})
             return
-        print("ganzoo: a zoo of GAN objectives, compared fairly on held-out images\n")
+        _say("ganzoo: a zoo of GAN objectives, compared fairly on held-out images\n")
         for kind in KINDS:
-            print(f"  {kind + 's':<11} {', '.join(zoo.names(kind)) or 'none'}")
+            _say(f"  {kind + 's':<11} {', '.join(zoo.names(kind)) or 'none'}")
         _warn_of_broken(zoo)
-        print(
+        _say(
             "\nNext:\n"
             "  ganzoo show gls-gan           a formula, its hyperparameters, its source\n"
             "  ganzoo check leaky            property-test a plugin, by name or file\n"
@@ -120,7 +139,7 @@ def list_(kind: Annotated[str | None, typer.Argument()] = None, plugin: Plugins 
     for entry in entries:
         formula = entry.doc.partition("\n")[0]
         foreign = "" if entry.origin.ours else f"   [{entry.origin}]"
-        print(f"{entry.kind:<10} {entry.name:<12} {formula}{foreign}")
+        _say(f"{entry.kind:<10} {entry.name:<12} {formula}{foreign}")
     _warn_of_broken(zoo)
 
 
@@ -136,10 +155,10 @@ def show(name: str, plugin: Plugins = None, as_json: Json = False) -> None:
         if as_json:
             _print_json(Plan.model_json_schema())
         else:
-            print("# The defaults, those of the paper where it gives any. Not set: data.path, data.size.\n")
-            print(Plan().toml(), end="")
-            print("\n# What `ganzoo bench` lays over them for the digits:\n")
-            print("\n".join(f"# {line}".rstrip() for line in (PLANS / "digits.toml").read_text().splitlines()))
+            _say("# The defaults, those of the paper where it gives any. Not set: data.path, data.size.\n")
+            _say(Plan().toml().rstrip())
+            _say("\n# What `ganzoo bench` lays over them for the digits:\n")
+            _say("\n".join(f"# {line}".rstrip() for line in (PLANS / "digits.toml").read_text().splitlines()))
         return
     zoo = _zoo(plugin)
     entries = zoo.named(name)
@@ -147,13 +166,13 @@ def show(name: str, plugin: Plugins = None, as_json: Json = False) -> None:
         _print_json(describe(entries))
         return
     for i, (entry, described) in enumerate(zip(entries, describe(entries), strict=True)):
-        print("\n" * bool(i) + f"{entry.kind} {entry.name}\n")
-        print("\n".join(f"  {line}".rstrip() for line in (entry.doc or "(no docstring)").splitlines()))
+        _say("\n" * bool(i) + f"{entry.kind} {entry.name}\n")
+        _say("\n".join(f"  {line}".rstrip() for line in (entry.doc or "(no docstring)").splitlines()))
         if entry.inputs:
-            print(f"\n  takes       {', '.join(entry.inputs)}")
+            _say(f"\n  takes       {', '.join(entry.inputs)}")
         for hyperparameter in entry.hyperparameters.values():
-            print(f"  {hyperparameter.name:<11} {hyperparameter.domain}; default {hyperparameter.default}")
-        print(f"  origin      {entry.origin}\n  source      {described['source']}")
+            _say(f"  {hyperparameter.name:<11} {hyperparameter.domain}; default {hyperparameter.default}")
+        _say(f"  origin      {entry.origin}\n  source      {described['source']}")
 
 
 @app.command()
@@ -171,13 +190,13 @@ def check(
     if as_json:
         _print_json([report.as_dict() for report in reports])
     else:
-        print("\n\n".join(report.text() for report in reports))
+        _say("\n\n".join(report.text() for report in reports))
     raise typer.Exit(0 if all(report.passed for report in reports) else 1)
 
 
 def _to_check(name: str, plugin: list[Path] | None) -> "tuple[Zoo, list[Entry]]":
     path = Path(name)
-    if path.suffix == ".py" or path.is_dir():
+    if path.suffix == ".py" or os.path.isdir(name):  # a name of any length is no error to os.path
         zoo = _zoo([*(plugin or []), path])
         within = path.resolve()
         mine = [e for e in zoo if within in (p := Path(e.origin.plugin).resolve(), *p.parents)]
@@ -209,8 +228,26 @@ def bench(
     out: Annotated[Path | None, typer.Option(help="The run's folder; default runs/NAME-HASH.")] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Cells, or stacks of small cells, at a time; default: one a core, six on a GPU."),
+        typer.Option(
+            "--jobs",
+            "--slots",
+            min=1,
+            help="Cells, or stacks of small cells, at a time; default: one a core, six on a GPU.",
+        ),
     ] = None,
+    engine: Annotated[
+        str, typer.Option(help="Who starts the workers: local, ray, or another's; NAME:key=value,key=value.")
+    ] = "local",
+    address: Annotated[str | None, typer.Option(help="Of the engine's cluster.")] = None,
+    retries: Annotated[int, typer.Option(min=0, max=1_000_000, help="Of a cell whose process dies or hangs.")] = 2,
+    lost_seconds: Annotated[float, typer.Option(min=2, help="Without a sign of life: the worker is lost.")] = 30.0,
+    hang_seconds: Annotated[float, typer.Option(min=2, help="Without a finished round: the worker hangs.")] = 900.0,
+    allow_inexact: Annotated[
+        bool, typer.Option("--allow-inexact", help="Resume where numbers round differently; the result says so.")
+    ] = False,
+    lay_out: Annotated[
+        bool, typer.Option("--lay-out", help="Write the run's folder for `ganzoo worker --claim`, train nothing.")
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Check everything, print the cells and what they will take, write nothing."),
@@ -218,14 +255,18 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Compare objectives on held-out images. The same command again resumes."""
+    from ganzoo.lock import require_free
     from ganzoo.processes import ctrl_c_held_back, start_server
 
+    if out is not None and not dry_run:
+        require_free(out)  # said at once, not after seconds of imports
     if not dry_run and device in (None, "cpu"):
         start_server()  # first: it imports torch while we do
     with ctrl_c_held_back():  # a library whose import is interrupted may swallow it, or fail in its own way
         from ganzoo import bench as benching
         from ganzoo.durable import commit, commit_json
         from ganzoo.progress import following
+        from ganzoo.seam import Policy
 
     chosen = _plan(plan, objective, data, seeds, device, settings, plugin)
     zoo = _zoo([Path(path) for path in chosen.plugins])
@@ -233,13 +274,20 @@ def bench(
     prepared = benching.prepare(chosen, zoo)
     folder = out or Path("runs") / f"{plan.stem if plan else chosen.data.set}-{chosen.sha256[:8]}"
     at_once = jobs or benching.natural_jobs(chosen)
+    policy = Policy(retries, lost_seconds, hang_seconds, ("--allow-inexact",) if allow_inexact else ())
     if dry_run:
         _print_dry_run(prepared, folder, at_once, as_json)
         return
     run = benching.Run(folder, prepared)
     with run.held():
+        if lay_out:
+            command = f"ganzoo worker --claim {shlex.quote(str(folder))}"
+            _say(f"{len(prepared.cells)} cells in {folder}; train them with: {command}")
+            return
+        placing = benching.engine_of(engine, zoo, chosen, jobs, address)
+        at_once = jobs or (at_once if placing is None else placing.slots)
         with following(prepared, folder, at_once) as tell:
-            rows = run.train(at_once, tell)
+            rows = run.train(at_once, tell, placing, policy)
         from ganzoo.report import reported
         from ganzoo.report.figures import draw  # matplotlib: not before the work is done
 
@@ -250,17 +298,19 @@ def bench(
     if as_json:
         _print_json({"folder": str(folder), **summary})
     else:
-        print(text)
-        print(f"rows      {folder / 'rows.jsonl'}")
+        _say(text)
+        _say(f"rows      {folder / 'rows.jsonl'}")
         for figure in figures:
-            print(f"figure    {figure}")
+            _say(f"figure    {figure}")
     for note in dict.fromkeys(f"{row['label']}: {note}" for row in rows for note in row.get("notes", ())):
-        print(note, file=sys.stderr)
+        _say(note, file=sys.stderr)
     for row in rows:
         if row["verdict"] != "done":
             fold = "" if row["fold"] is None else f" fold {row['fold']}"
-            print(f"{row['label']} seed {row['seed']}{fold}: {row['verdict']}", file=sys.stderr)
-    raise typer.Exit(0 if all(row["verdict"] == "done" for row in rows) else 1)
+            why = f": {row['reason']}" if row.get("reason") else ""
+            _say(f"{row['label']} seed {row['seed']}{fold}: {row['verdict']}{why}", file=sys.stderr)
+    verdicts = {row["verdict"] for row in rows}
+    raise typer.Exit(0 if verdicts == {"done"} else 2 if "invalid" in verdicts else 1)
 
 
 def _settings(settings: list[str] | None) -> dict[str, Any]:
@@ -317,15 +367,15 @@ def _print_dry_run(prepared: Any, folder: Path, jobs: int, as_json: bool) -> Non
         return
     for label in dict.fromkeys(cell.contender.label for cell in prepared.cells):
         folds = "" if plan.labels.folds is None else f" x {plan.labels.folds} folds"
-        print(f"  {label}  x {plan.seeds} seeds{folds}")
-    print(
+        _say(f"  {label}  x {plan.seeds} seeds{folds}")
+    _say(
         f"{len(prepared.cells)} cells of {plan.epochs} epochs on {data.train.name}"
         f" ({' / '.join(map(str, sizes))} images to train / validate / test), {jobs} at a time, recipe {plan.recipe}\n"
         f"{reach(plan.seeds, contenders)}\n"
         f"would write to {folder}"
     )
     sys.stdout.flush()
-    print(predict(prepared, jobs).text())
+    _say(predict(prepared, jobs).text())
 
 
 @app.command()
@@ -344,15 +394,58 @@ def mre(
     """Measure a trained generator: MRE, the self-inversion control, how far z has converged."""
     from ganzoo.measure import measure_checkpoint
 
-    path = checkpoint / "checkpoint" if checkpoint.is_dir() else checkpoint
     if split not in ("train", "validation", "test"):
         raise UserError(f"no split '{split}'{did_you_mean(split, ('train', 'validation', 'test'))}")
-    found = measure_checkpoint(path, split, images, last, _settings(settings))
+    found = measure_checkpoint(checkpoint, split, images, last, _settings(settings))
     if as_json:
         _print_json(found)
         return
     for key, value in found.items():
-        print(f"{key:<16} {value:.4f}" if isinstance(value, float) else f"{key:<16} {value}")
+        _say(f"{key:<16} {value:.4f}" if isinstance(value, float) else f"{key:<16} {value}")
+
+
+@app.command()
+def doctor(plugin: Plugins = None, as_json: Json = False) -> None:
+    """What is wrong with this installation, and the cure: torch, machine, plugins, data. Exit status 1 for a FAIL."""
+    from ganzoo import doctor as diagnosis
+
+    findings = diagnosis.examine(plugin or [], Path.cwd())
+    if as_json:
+        _print_json(diagnosis.as_dicts(findings))
+    else:
+        _say(diagnosis.text(findings))
+    raise typer.Exit(0 if diagnosis.healthy(findings) else 1)
+
+
+@app.command("worker")
+def worker_(
+    folder: Annotated[Path, typer.Option("--claim", metavar="RUN", help="The run's folder.")],
+    retries: Annotated[int, typer.Option(min=0, max=1_000_000, help="Of a cell whose process dies or hangs.")] = 2,
+    lost_seconds: Annotated[float, typer.Option(min=2, help="Without a sign of life: a cell is taken over.")] = 30.0,
+    hang_seconds: Annotated[float, typer.Option(min=2, help="Without a finished round: the worker hangs.")] = 900.0,
+    allow_inexact: Annotated[
+        bool, typer.Option("--allow-inexact", help="Resume where numbers round differently; the result says so.")
+    ] = False,
+) -> None:
+    """Train what is not finished in a run's folder, beside any others who do the same, on any machine that sees it."""
+    from ganzoo.claim import claim
+    from ganzoo.seam import Policy
+
+    policy = Policy(retries, lost_seconds, hang_seconds, ("--allow-inexact",) if allow_inexact else ())
+    raise typer.Exit(claim(folder, policy, lambda line: print(printable(line), file=sys.stderr, flush=True)))
+
+
+@app.command()
+def verify(folder: Annotated[Path, typer.Argument(metavar="RUN")], as_json: Json = False) -> None:
+    """Read all of a run's folder: what is whole, what is not, what a resume would do. Exit status 1 for damage."""
+    from ganzoo.verify import verify as verified
+
+    found = verified(folder)
+    if as_json:
+        _print_json(found.as_dict())
+    else:
+        _say(found.text())
+    raise typer.Exit(0 if found.is_whole else 1)
 
 
 @app.command()
@@ -375,14 +468,14 @@ def paper(
         if as_json:
             _print_json(listed)
             return
-        print(papers.listing(listed))
+        _say(papers.listing(listed))
         return
     made = papers.make(name, items, size=size, data=data, path=path, device=device, out=out, jobs=jobs)
     if as_json:
         _print_json(made)
         return
-    print(made["text"])
-    print("\n".join(made["files"]))
+    _say(made["text"])
+    _say("\n".join(made["files"]))
 
 
 if __name__ == "__main__":

@@ -7,17 +7,19 @@ the hashes of the code it uses), so whoever trains it needs nothing else.
 import hashlib
 import itertools
 import json
+import math
+import re
 import tomllib
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tomli_w
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ganzoo.arithmetic import Precision
-from ganzoo.errors import UserError, blamed, did_you_mean
+from ganzoo.errors import UserError, blamed, did_you_mean, printable
 from ganzoo.game import Margin, Need, Objective, Recipe
 from ganzoo.heads import matched
 from ganzoo.mre import Protocol
@@ -29,7 +31,13 @@ if TYPE_CHECKING:
 
 LARGEST_PLAN = 64 * 1024
 """Bytes; nobody writes a larger one by hand."""
-
+LARGEST_GRID = 10_000
+"""Contenders that one objective may ask for."""
+LARGEST_COMPARISON = 100_000
+"""Cells of a plan."""
+PART_OF_KEY = r"""(?:[A-Za-z0-9_-]{1,1000}+|"(?:[^"\\\n]|\\.){0,1000}+"|'[^'\n]{0,1000}+')"""
+DEEP_KEY = re.compile(rf"(?<![A-Za-z0-9_-])(?:{PART_OF_KEY}[ \t]*+\.[ \t]*+){{64}}")
+"""A key of 64 parts, a.a.a. ...: tomllib takes half a minute and 4 GB for one of 32,000."""
 
 PLANS = Path(__file__).parent / "plans"
 IMMATERIAL = ("checkpoint_seconds", "plugins")
@@ -111,7 +119,9 @@ class Plan(Model):
     validation_mre: Protocol = Protocol()
     test_mre: Protocol = Protocol()
     threads: Annotated[int, Ge(1), Le(256)] = 1
-    """CPU threads of one cell; other counts round differently."""
+    """CPU threads of one process; other counts round differently."""
+    processes: Annotated[int, Ge(1), Le(4096)] = 1
+    """Over which a cell's batches are shared; other counts round differently."""
     device: str = "cpu"
     precision: Precision | None = None
     """In which the networks compute; none: what the device does well (see `natural_precision`)."""
@@ -119,12 +129,17 @@ class Plan(Model):
     """Compile the networks with torch.compile. On CPUs it was slower than not."""
     capture: bool = True
     """Replay whole rounds as a CUDA graph; on a GPU only."""
-    checkpoint_seconds: Annotated[float, Gt(0)] = 30.0
+    deterministic: bool = False
+    """On a GPU: only algorithms that repeat bit for bit, slower; a CPU has no others."""
+    checkpoint_seconds: Annotated[float, Ge(0)] = 30.0
+    """So long a training may go on unsaved, if saving takes no more than 2 % of its time; 0: save every round."""
     plugins: tuple[str, ...] = ()
     """Files and folders of plugins, beside the installed ones."""
 
     def toml(self) -> str:
-        return tomli_w.dumps(self.model_dump(exclude_none=True, mode="json"))
+        """The whole plan; what is not printed (a bidi mark, a C1 control) stands as its number, as TOML allows."""
+        written = tomli_w.dumps(self.model_dump(exclude_none=True, mode="json"))
+        return "".join(c if c.isprintable() or c == "\n" else f"\\U{ord(c):08x}" for c in written)
 
     @property
     def seed_range(self) -> range:
@@ -160,9 +175,30 @@ def read_plan(path: Path | None = None, /, **changes: Any) -> Plan:
         _lay_over(content, key.split("."), value)
     try:
         # As JSON: strict about numbers, text and truth values, yet a list may stand for a tuple.
-        return Plan.model_validate_json(json.dumps(content, default=str))
+        text = json.dumps(content, default=str)
+    except ValueError:
+        raise UserError(f"{path or 'the plan'} holds a number of over 4,300 digits") from None
+    except RecursionError:
+        raise UserError(f"{path or 'the plan'} holds tables within tables within tables, too deep to be read") from None
+    try:
+        plan = Plan.model_validate_json(text)
     except ValidationError as error:
         raise UserError(f"{path or 'the plan'}: {_one_line(error)}") from None
+    for kind in ("generator", "critic"):
+        for key, value in getattr(plan, kind).hyperparameters.items():
+            if value is not None and not _plain(value):
+                wanted = "a finite number, text, a truth value or a list of them"
+                raise UserError(f"{path or 'the plan'}: {kind}.{key} = {value!r}: expected {wanted}")
+    if len(plan.toml().encode()) > LARGEST_PLAN:
+        raise UserError(f"{path or 'the plan'} comes to more than {LARGEST_PLAN:,} bytes, and could not be read back")
+    return plan
+
+
+def _plain(value: Any) -> bool:
+    """What a network's hyperparameter may be in a plan."""
+    if isinstance(value, list):
+        return all(_plain(item) for item in value)
+    return isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -171,7 +207,10 @@ def _read_toml(path: Path) -> dict[str, Any]:
             raise UserError(f"{path} is not a file; a plan is a TOML file")
         if path.stat().st_size > LARGEST_PLAN:
             raise UserError(f"{path} has {path.stat().st_size:,} bytes; a plan has at most {LARGEST_PLAN:,}")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if DEEP_KEY.search(text):
+            raise UserError(f"{path} has a key of more than 64 parts; a plan's have at most 2")
+        return tomllib.loads(text)
     except UserError:
         raise
     except OSError as error:
@@ -210,10 +249,14 @@ def value_of(text: str) -> Any:
     """A value as typed in a plan or on a command line: TOML where it is TOML, `none`, otherwise the text itself."""
     if text.lower() == "none":
         return None
+    if DEEP_KEY.search(text):
+        return text
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        found = tomllib.loads(f"value = {text}")["value"]
+        str(found)  # a hexadecimal number of over 4,300 digits can be read, but not told
     except (ValueError, RecursionError):  # as in `_read_toml`
         return text
+    return found
 
 
 class Contender(Model):
@@ -288,6 +331,8 @@ def contenders(asked: str, zoo: Zoo, plan: Plan) -> list[Contender]:
         if not item.strip():
             raise UserError(f"'{asked}': {key} has no value")
         grid[key].append(value_of(item.strip()))
+    if (size := math.prod(map(len, grid.values()))) > LARGEST_GRID:
+        raise UserError(f"'{printable(asked, 80)}' is a grid of {size:,} contenders; at most {LARGEST_GRID:,} are made")
     found = [
         _contender(entry, dict(zip(grid, values, strict=True)), zoo, plan)
         for values in itertools.product(*grid.values())
@@ -389,11 +434,23 @@ def cells(plan: Plan, zoo: Zoo) -> list[Cell]:
         raise UserError(
             f"labels.folds = {plan.labels.folds} holds out labelled images to classify; take it with measure = accuracy"
         )
-    asked = plan.objectives or default_objectives(zoo, plan)
-    chosen = {c.label: c for text in asked for c in contenders(text, zoo, plan)}
+    if plan.batch_size % plan.processes:
+        near = plan.batch_size // plan.processes * plan.processes
+        sizes = " or ".join(str(size) for size in (near, near + plan.processes) if size)
+        raise UserError(
+            f"batch_size = {plan.batch_size} cannot be shared evenly by processes = {plan.processes}; take {sizes}"
+        )
+    if plan.processes > 1 and plan.compile:
+        raise UserError("compile = true and processes > 1 do not go together; take one of them")
+    folds = [None] if plan.labels.folds is None else range(plan.labels.folds)
+    chosen: dict[str, Contender] = {}
+    for text in plan.objectives or default_objectives(zoo, plan):
+        chosen |= {contender.label: contender for contender in contenders(text, zoo, plan)}
+        if (size := len(chosen) * plan.seeds * len(folds)) > LARGEST_COMPARISON:
+            raise UserError(f"the plan has {size:,} cells or more; at most {LARGEST_COMPARISON:,} are played at a time")
     networks = [zoo.find("generator", plan.generator.name), zoo.find("critic", plan.critic.name)]
     sources = {f"{e.kind}/{e.name}": e.source_sha256 for e in networks}
-    core = core_sha256()
+    core, settings = core_sha256(), plan.settings
     made = []
     for contender in chosen.values():
         game = contender.game(zoo)
@@ -402,7 +459,6 @@ def cells(plan: Plan, zoo: Zoo) -> list[Cell]:
         needs = tuple(sorted(game.needs))
         if (why := _senseless(contender, game, plan)) is not None:
             raise UserError(why)
-        folds = [None] if plan.labels.folds is None else range(plan.labels.folds)
         for seed, fold in itertools.product(plan.seed_range, folds):
             made.append(
                 Cell(
@@ -411,7 +467,7 @@ def cells(plan: Plan, zoo: Zoo) -> list[Cell]:
                     fold=fold,
                     recipe=recipe,
                     needs=needs,
-                    plan=plan.settings,
+                    plan=settings,
                     network_sources=sources,
                     core_sha256=core,
                 )
@@ -441,7 +497,7 @@ def core_sha256() -> str:
     names = (
         "game", "heads", "arithmetic", "convolutions", "penalty", "randomness", "features", "mre", "classify",
         "lipschitz", "collapse", "baselines", "players", "capture", "train",
-        "dense", "stacked", "side_by_side", "worker",
+        "data_parallel", "dense", "stacked", "side_by_side", "party", "result",
     )  # fmt: skip
     return source_sha256([*(here / f"{name}.py" for name in names), *(here / "data").glob("*.py")])
 

@@ -9,6 +9,30 @@ class UserError(ValueError):
     """A slip of the user's (a name, a value, a file): one clear line; the command ends with exit status 2."""
 
 
+LONGEST = 2000
+"""Characters of a line that people are shown."""
+
+
+def printable(text: object, most: int = LONGEST) -> str:
+    """One line that does nothing to a terminal, whatever a name or a file put into it: `?` for each character that is
+    not printed (escape sequences, line breaks, marks that turn the direction of writing, halves of a surrogate pair).
+
+    At most `most` characters: of a longer text the middle is left out.
+    """
+    line = str(text)
+    if len(line) > most:
+        end = most // 4
+        line = f"{line[: most - end - 3]}...{line[len(line) - end :]}"
+    return "".join(c if c.isprintable() else "?" for c in line)
+
+
+def printable_lines(text: object, most: int = 10_000) -> str:
+    """As `printable`, line by line: the breaks between them stay, and at most so many lines."""
+    lines = str(text).split("\n")
+    left_out = [f"... {len(lines) - most:,} more lines"] if len(lines) > most else []
+    return "\n".join([printable(line) for line in lines[:most]] + left_out)
+
+
 @contextmanager
 def blamed(plugin: str) -> Iterator[None]:
     """Whatever a plugin's code raises in the block becomes one line that names the plugin."""

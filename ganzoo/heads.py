@@ -17,6 +17,14 @@ from ganzoo.randomness import random_state, seeded
 Head = Callable[[Tensor, Tensor | None], Tensor]
 """(outputs, labels) -> (N,): what makes one loss an image of the network's outputs, (N,) or (N, classes)."""
 
+Rows = Callable[..., Tensor]
+"""(network, work, *parts) -> work(*parts): a row for each row of the parts, for work that does not call the network."""
+
+
+def at_once(network: nn.Module, work: Callable[..., Tensor], *parts: Tensor | None) -> Tensor:
+    """All rows in this process."""
+    return work(*parts)
+
 
 class Seen(NamedTuple):
     """Images whose outputs the harness has already made, in a pass that serves all who ask for them."""
@@ -42,6 +50,8 @@ class BoundCritic:
     apply: Apply = as_written
     """How the network meets images."""
     seen: tuple[Seen, ...] = ()
+    rows: Rows = at_once
+    """How it meets them otherwise."""
 
     def __call__(self, x: Tensor) -> Tensor:
         known = self._seen(x)
@@ -73,18 +83,20 @@ class BoundCritic:
 
     def features(self, x: Tensor) -> Tensor:
         """The network's last hidden representation of each image, (N, d)."""
-        found: Tensor = self.network.features(x)  # type: ignore[operator]
-        return found
+        features: Any = self.network.features
+        return self.rows(self.network, features, x)
 
     def gradient_in_theta(self, x: Tensor) -> Tensor:
         """grad_theta L(x_i) of each image: (N, C, H, W) -> (N, number of parameters). Differentiable in theta.
 
         Takes N times the memory of the parameters. The network must be without batch statistics.
         """
+        return self.rows(self.network, self._gradient_in_theta, x.detach(), self._labels_of(x))
+
+    def _gradient_in_theta(self, x: Tensor, labels: Tensor | None) -> Tensor:
         weights: dict[str, Tensor] = dict(self.network.named_parameters())
         if not weights:
             return x.new_zeros(len(x), 0)
-        labels = self._labels_of(x)
 
         def loss(weights: dict[str, Tensor], image: Tensor, label: Tensor | None) -> Tensor:
             outputs = torch.func.functional_call(self.network, weights, (image[None],))
@@ -92,7 +104,7 @@ class BoundCritic:
 
         per_sample = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, None if labels is None else 0))
         with WeightNormTwiceDifferentiable():
-            gradients = per_sample(weights, x.detach(), labels)
+            gradients = per_sample(weights, x, labels)
         return torch.cat([gradient.reshape(len(x), -1) for gradient in gradients.values()], dim=1)
 
     def _labels_of(self, x: Tensor) -> Tensor | None:

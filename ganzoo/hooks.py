@@ -1,4 +1,4 @@
-"""The five hooks. Each spec's docstring is the contract; a decorator marks a plain function as its implementation.
+"""The six hooks. Each spec's docstring is the contract; a decorator marks a plain function as its implementation.
 
 A parameter without a default comes from the harness and must be one of the spec's. A parameter with a default
 is a hyperparameter, and its annotation is its domain: `Annotated[float, Le(1)]`.
@@ -12,13 +12,14 @@ import pluggy
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from ganzoo.engines import Engine
     from ganzoo.features import Networks
     from ganzoo.game import Cost, Margin, Objective
 
 PROJECT = "ganzoo"
 """The pluggy project, and the entry-point group in which packages announce their plugins."""
 
-KINDS = ("objective", "cost", "margin", "generator", "critic")
+KINDS = ("objective", "cost", "margin", "generator", "critic", "engine")
 
 _spec = pluggy.HookspecMarker(PROJECT)
 _implementation = pluggy.HookimplMarker(PROJECT)
@@ -50,6 +51,13 @@ class Hooks:
     @_spec
     def critic(self, image_shape: tuple[int, int, int], outputs: int) -> "nn.Module":
         """L: (N, *image_shape) -> (N,) where outputs is 1, else (N, outputs). Unbounded, small on real images."""
+        raise AssertionError("a specification is not called")
+
+    @_spec
+    def engine(self, cores: int, gpus: float) -> "Engine":
+        """Who starts workers, and where: `place` runs a command on a machine that sees the run's folder. `cores`: CPU
+        threads of one worker; `gpus`: the GPUs that it needs, 0.0 on CPUs; of a single one an engine may give a share.
+        Hyperparameters named `slots` and `address` are the command's --slots and --address."""
         raise AssertionError("a specification is not called")
 
 
@@ -84,3 +92,4 @@ cost = _decorator("cost")
 margin = _decorator("margin")
 generator = _decorator("generator")
 critic = _decorator("critic")
+engine = _decorator("engine")

@@ -1,19 +1,29 @@
 """The MRE of a trained generator, from its checkpoint alone."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
 
+from ganzoo.cell_folder import checkpoints
 from ganzoo.config import Cell
-from ganzoo.durable import load_checkpoint
+from ganzoo.durable import Damaged, load_checkpoint
 from ganzoo.errors import UserError, did_you_mean
 from ganzoo.game import Need
 from ganzoo.mre import Protocol, self_inversion
+from ganzoo.party import read_data, require_planned_code
 from ganzoo.train import Training
-from ganzoo.worker import read_data, require_planned_code
 from ganzoo.zoo import Zoo
+
+
+def _found(path: Path) -> tuple[Path, dict[str, Any]]:
+    for candidate in checkpoints(path) if os.path.isdir(path) else ():  # a name of any length is no error to it
+        with suppress(Damaged):
+            return candidate, load_checkpoint(candidate)
+    return path, load_checkpoint(path)
 
 
 def measure_checkpoint(
@@ -21,10 +31,11 @@ def measure_checkpoint(
 ) -> dict[str, Any]:
     """MRE over the first n images of a split ("train", "validation", "test"), the control, the convergence.
 
+    `path`: a checkpoint, or the folder of a cell, whose newest whole checkpoint is taken.
     `changes` are laid over the plan's test protocol. Raises UserError for a file that is not a whole checkpoint, for
     data or plugins that are no longer there, for a protocol that does not exist.
     """
-    state = load_checkpoint(path)
+    path, state = _found(path)
     try:
         cell = Cell.model_validate_json(state["cell"])
         plan = cell.settings

@@ -25,6 +25,7 @@ from ganzoo.arithmetic import products_in
 from ganzoo.capture import cuda_graph
 from ganzoo.dense import Dense
 from ganzoo.errors import UserError
+from ganzoo.pulse import beat
 from ganzoo.randomness import seeded, stream
 
 Generator = nn.Module | Callable[[Tensor], Tensor]
@@ -365,6 +366,7 @@ class _Descent:
         else:
             for at in range(begin, end):
                 step(here, x, y, self.knobs[at])
+                beat()
         for all_of_it, its_part in zip(every, here, strict=True):
             all_of_it[part] = its_part
 
@@ -421,6 +423,7 @@ class _Cycle:
         self.at.fill_(begin)
         for _ in range(begin, end):
             self.replay()
+        beat()
         for given, buffer in zip(here, self.here, strict=True):
             given.copy_(buffer[: len(given)])
 
@@ -590,6 +593,7 @@ def _axes(
     random = stream("mre axes", "directions", seed)
     gradients: list[Tensor] = []
     for part in torch.split(inputs, 256):
+        beat()
         z, y = part[:, :z_dim].clone().requires_grad_(), part[:, z_dim:]
         made = generator(torch.cat([z, y], 1))
         direction = torch.randn(made.shape, generator=random).to(made)

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ganzoo.bench import provenance, usable_cores
+from ganzoo.bench import provenance
 from ganzoo.durable import commit, commit_json
+from ganzoo.engines import usable_cores
 from ganzoo.errors import UserError, blamed, did_you_mean
 
 SIZES = ("small", "paper")

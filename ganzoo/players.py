@@ -11,7 +11,7 @@ from ganzoo.config import Cell
 from ganzoo.data import Splits
 from ganzoo.errors import UserError, blamed
 from ganzoo.game import Need
-from ganzoo.heads import BoundCritic, head_of, least_class_loss
+from ganzoo.heads import BoundCritic, Rows, at_once, head_of, least_class_loss
 from ganzoo.randomness import seeded
 from ganzoo.zoo import Zoo
 
@@ -28,6 +28,8 @@ class Players(NamedTuple):
     """L(x_i) depends on x_i alone: no batch statistics, nothing drawn."""
     apply: Apply = as_written
     """How the networks compute."""
+    rows: Rows = at_once
+    """How they do what is not a call of them."""
 
     def generate(self, z: Tensor, labels: Tensor | None) -> Tensor:
         """G(z), or G(z, y): (N, z_dim), (N,) -> (N, C, H, W)."""
@@ -41,11 +43,12 @@ class Players(NamedTuple):
 
     def loss(self, labels: Tensor | None) -> BoundCritic:
         """L as the objective sees it: (N, C, H, W) -> (N,), bound to the labels of this batch where it has any."""
-        return BoundCritic(self.critic, head_of(self.needs), labels if self.classes else None, self.apply)
+        bound = labels if self.classes else None
+        return BoundCritic(self.critic, head_of(self.needs), bound, self.apply, rows=self.rows)
 
     def unlabeled_loss(self) -> BoundCritic:
         """L_ul(x) = min_l L(x, l)   (Qi 2017, sec. 8.2)."""
-        return BoundCritic(self.critic, least_class_loss, None, self.apply)
+        return BoundCritic(self.critic, least_class_loss, None, self.apply, rows=self.rows)
 
     @staticmethod
     def _checked(images: Tensor, z: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ processes are at work, too. What is long is cut short and scaled: a search for z
 are slow, to a few of its images; the neighbours of the baselines to a few of the training images.
 """
 
-import io
 import math
 import resource
 import time
@@ -18,12 +17,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ganzoo import processes, worker
+from ganzoo import party, processes, result
 from ganzoo.arithmetic import products_in
 from ganzoo.bench import Prepared, makespan, parties, small
+from ganzoo.cell_folder import KEPT
 from ganzoo.classify import svm_on_layers
 from ganzoo.config import Cell, Plan
 from ganzoo.data import ImageSet, scaled
+from ganzoo.durable import checkpoint_bytes
 from ganzoo.errors import UserError
 from ganzoo.lipschitz import CLASS_LOSS, lipschitz
 from ganzoo.mre import Protocol
@@ -162,14 +163,14 @@ def disk_mb(prepared: Prepared, rates: dict[str, Rates]) -> float:
     """Checkpoints, pictures and rows of all the cells, and the comparison's figures."""
     plan, (channels, height, width) = prepared.plan, prepared.data.train.image_shape
     image = channels * height * width
-    pictures = (worker.PICTURES + worker.PICTURES // 4) * image + 8 * plan.test_images
+    pictures = (result.PICTURES + result.PICTURES // 4) * image + 8 * plan.test_images
     found = 0
     for cell in prepared.cells:
         known = rates[cell.contender.label]
         described = len(cell.model_dump_json(indent=1))
         # row.json is indented; rows.jsonl holds it again.
         row = 2 * (6_000 + 250 * known.evaluations)
-        found += known.checkpoint_bytes + pictures + described + row
+        found += KEPT * known.checkpoint_bytes + pictures + described + row
     return found / 1e6 + FIGURES_MB
 
 
@@ -218,8 +219,8 @@ def _timed(cell_json: str, company: int) -> tuple[float, Rates]:
     """When this process began, and the cell's rates."""
     began = time.monotonic()
     cell = Cell.model_validate_json(cell_json)
-    data = worker._data(cell.settings.data.model_dump_json())
-    return began, rates_of(cell, worker._zoo(cell.settings.plugins), data, company)
+    data = party.data_of(cell.settings.data.model_dump_json())
+    return began, rates_of(cell, party.zoo_of(cell.settings.plugins), data, company)
 
 
 def rates_of(cell: Cell, zoo: Zoo, data: Any, company: int = 1) -> Rates:
@@ -241,9 +242,8 @@ def rates_of(cell: Cell, zoo: Zoo, data: Any, company: int = 1) -> Rates:
             round = _seconds_a_round(training, lambda: training.advance(at_a_time)) / at_a_time
         plan, validation, test = training.plan, training.data.validation, training.data.test
         start = time.perf_counter()
-        buffer = io.BytesIO()
         best = {key: value.clone() for key, value in training.players.generator.state_dict().items()}
-        torch.save({**training.state_dict(), "best_generator": best}, buffer)
+        content, _ = checkpoint_bytes({**training.state_dict(), "best_generator": best})
         checkpoint = time.perf_counter() - start
         peak = _peak_mb()
         if plan.measure == "mre":
@@ -268,7 +268,7 @@ def rates_of(cell: Cell, zoo: Zoo, data: Any, company: int = 1) -> Rates:
             test_search=test_search,
             rounds=training.rounds,
             evaluations=len(training.evaluations),
-            checkpoint_bytes=len(buffer.getbuffer()) + 128,
+            checkpoint_bytes=len(content),
             peak_mb=peak,
         )
 
@@ -357,7 +357,7 @@ def _seconds_of_steepness(training: Training) -> float:
 def _timed_baselines(cell_json: str) -> float:
     """The seconds of the baselines that need no generator, each from a part of the images."""
     cell = Cell.model_validate_json(cell_json)
-    data, plan = worker._data(cell.settings.data.model_dump_json()), cell.settings
+    data, plan = party.data_of(cell.settings.data.model_dump_json()), cell.settings
     return baseline_seconds(data.train, data.test.first(plan.test_images), plan)
 
 

@@ -5,8 +5,12 @@ anything, so the two imports run side by side. It computes nothing and never loo
 CUDA context is there to be torn by the fork.
 """
 
+import ctypes
 import multiprocessing
+import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
@@ -19,7 +23,9 @@ def start_server() -> None:
     It and its children never hear Ctrl-C: the process that started them decides.
     """
     resource_tracker.ensure_running()  # before the block: it lets Ctrl-C through again when it has started
-    multiprocessing.set_forkserver_preload(["ganzoo.bench", "torch._dynamo"])
+    # Of a thread that ends the server would be a child that ends with it.
+    leash = ["ganzoo.leash"] if threading.current_thread() is threading.main_thread() else []
+    multiprocessing.set_forkserver_preload([*leash, "ganzoo.engines", "torch._dynamo"])
     with ctrl_c_held_back():
         forkserver.ensure_running()
 
@@ -30,6 +36,28 @@ def context(device: str = "cpu") -> BaseContext:
         return multiprocessing.get_context("spawn")
     start_server()
     return multiprocessing.get_context("forkserver")
+
+
+def die_with_the_parent() -> None:
+    """The kernel ends this process, even one that was stopped, once the thread that started it is gone. Linux only;
+    elsewhere nothing happens."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG of linux/prctl.h
+
+
+def leave_with_the_driver() -> None:
+    """In a worker process: end it, and whatever it started, once the process that asked for it is gone."""
+    die_with_the_parent()  # the server, which goes with the driver
+
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            if os.getpgrp() == os.getpid():
+                os.killpg(0, signal.SIGKILL)
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ganzoo.bench import Listener, Prepared
+from ganzoo.errors import printable
 from ganzoo.statistics import reach
 
 
@@ -19,7 +20,7 @@ def following(prepared: Prepared, folder: Path, jobs: int) -> Iterator[Listener]
     plan = prepared.plan
     contenders = len({cell.contender.label for cell in prepared.cells})
     print(
-        f"{len(prepared.cells)} cells, {jobs} at a time, in {folder}; {reach(plan.seeds, contenders)}",
+        f"{len(prepared.cells)} cells, {jobs} at a time, in {printable(folder)}; {reach(plan.seeds, contenders)}",
         file=sys.stderr,
     )
     console = Console(stderr=True)
@@ -35,14 +36,14 @@ def following(prepared: Prepared, folder: Path, jobs: int) -> Iterator[Listener]
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        bars: dict[str, Any] = {}
+        bars: dict[Any, Any] = {}
         whole = progress.add_task("all cells", total=plan.epochs * len(prepared.cells))
-        seen: dict[str, int] = {}
+        seen: dict[Any, int] = {}
 
         def tell(event: dict[str, Any]) -> None:
-            name = _name(event)
+            name = (event["label"], event["seed"], event["fold"])
             if event["event"] == "start":
-                bars[name] = progress.add_task(name, total=plan.epochs)
+                bars[name] = progress.add_task(_name(event), total=plan.epochs)
             elif event["event"] == "point":
                 epoch = event["point"]["epoch"]
                 if name in bars:  # a cell that ends at once can be told of before its points
@@ -74,7 +75,7 @@ def _lines(cells: int) -> Listener:
 def _name(cell: dict[str, Any]) -> str:
     """Of an event or a row."""
     fold = "" if cell["fold"] is None else f" fold {cell['fold']}"
-    return f"{cell['label']} seed {cell['seed']}{fold}"
+    return f"{printable(cell['label'], 80)} seed {cell['seed']}{fold}"
 
 
 def _row_line(row: dict[str, Any]) -> str:
@@ -82,4 +83,4 @@ def _row_line(row: dict[str, Any]) -> str:
     if figure == "done":
         name = next(name for name in ("test_mre", "test_accuracy", "validation_accuracy") if row.get(name) is not None)
         figure = f"{name.replace('_', ' ').replace('mre', 'MRE')} {row[name]:.4f}"
-    return f"{_name(row)}: {figure}"
+    return f"{_name(row)}: {printable(figure, 500)}"

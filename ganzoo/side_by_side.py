@@ -1,24 +1,25 @@
 """Several trainings in one process, a few rounds of each in turn; on a GPU, a stream each, small networks fill it."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
-from pathlib import Path
+from contextlib import nullcontext, suppress
 
 import torch
 
+from ganzoo.pulse import Stopped
 from ganzoo.randomness import undisturbed
+from ganzoo.saving import Keep
 from ganzoo.train import Tell, Training
 
 
 def side_by_side(
-    trainings: Sequence[Training], checkpoints: Sequence[Path | None], tells: Sequence[Tell]
+    trainings: Sequence[Training], keeps: Sequence[Keep | None], tells: Sequence[Tell]
 ) -> list[BaseException | None]:
     """`Training.run` of all of them. What ended each: None at its last round, else what it raised (`Diverged`, or what
-    a plugin did); the others go on. Each ends in the bits in which it ends alone.
+    a plugin did); the others go on. Each ends in the bits in which it ends alone. Raises Stopped, all of them saved.
     """
     ended: list[BaseException | None] = [None] * len(trainings)
     streams = _streams(trainings)
-    going = {i: one.going(checkpoints[i], tells[i]) for i, one in enumerate(trainings)}
+    going = {i: one.going(keeps[i], tells[i]) for i, one in enumerate(trainings)}
     with undisturbed():
         while going:
             for i, steps in list(going.items()):
@@ -28,6 +29,12 @@ def side_by_side(
                     except StopIteration:
                         del going[i]
                         trainings[i].release()
+                    except Stopped as stopped:
+                        del going[i]
+                        for others in going.values():
+                            with suppress(Stopped, StopIteration):
+                                others.throw(stopped)
+                        raise
                     except (Exception, SystemExit) as error:  # noqa: BLE001 (a plugin may raise anything)
                         ended[i] = error
                         del going[i]

@@ -13,13 +13,12 @@ A cell's bits do not depend on how many cells, or which, share its stack: see `S
 """
 
 import json
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import groupby
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -29,13 +28,15 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from ganzoo.arithmetic import SMALL
+from ganzoo.cell_folder import LostFence
 from ganzoo.config import IMMATERIAL, Cell
 from ganzoo.dense import ENTRIES, Dense, Recorder, Sizes, spread
-from ganzoo.durable import save_checkpoint
 from ganzoo.errors import UserError
 from ganzoo.game import Need
 from ganzoo.heads import BoundCritic, Head, WeightNormTwiceDifferentiable
+from ganzoo.pulse import Stopped, beat
 from ganzoo.randomness import derive, stream, undisturbed
+from ganzoo.saving import Keep, Saving
 from ganzoo.train import Diverged, Draws, Played, Tell, Training
 
 KINDS = frozenset({Need.LABELS, Need.UNLABELED, Need.ALONE})
@@ -315,6 +316,8 @@ def stackable(trainings: Sequence[Training]) -> str | None:
         return f"stacks compute in fp32, not in {first.precision}"
     if first.plan.compile:
         return "stacks are not compiled"
+    if first.plan.processes > 1:
+        return "stacks play in one process"
     _, height, width = first.data.train.image_shape
     if height * width > SMALL:
         return f"their images are large, {height}x{width}"
@@ -372,8 +375,8 @@ class Stepped(NamedTuple):
 
     losses: dict[int, Tensor]
     """By row, of the cells that still play."""
-    gradients: tuple[Tensor, ...]
-    """(rows, ...) for each parameter."""
+    norms: Sequence[Tensor]
+    """Of each row's gradient."""
 
 
 class Stack:
@@ -426,8 +429,7 @@ class Stack:
             critic_losses = self._critic_step(step, draws, reals, fakes, labels, random).losses
         if not self.alone:
             fakes = self._generate([drawn.generator_z for drawn in draws], labels)
-            generator_losses, gradients = self._generator_step(reals, fakes, labels, random)
-            norms = _norms(gradients)
+            generator_losses, norms = self._generator_step(reals, fakes, labels, random)
         played: list[Played | BaseException] = []
         for row, one in enumerate(self.trainings):
             if row in self.left:
@@ -521,13 +523,20 @@ class Stack:
         finite = torch.stack([value.detach() for value in found.values()]).isfinite().tolist() if found else []
         for row, is_finite in zip(list(found), finite, strict=True):
             if not is_finite:
-                self.left[row] = Diverged(self.trainings[row].round)
+                said = f"the {player} loss is {float(found[row].detach())}"
+                self.left[row] = Diverged(self.trainings[row].round, said)
                 del found[row]
         if not found:
             return Stepped({}, ())
         names = list(network.weights)
         weights = [network.weights[name] for name in names]
         gradients: tuple[Tensor | None, ...] = torch.autograd.grad(list(found.values()), weights, allow_unused=True)
+        norms = _norms([gradient for gradient in gradients if gradient is not None])
+        steady = torch.stack(norms).isfinite().tolist() if norms else [True] * network.rows
+        for row in [row for row in found if not steady[row]]:
+            said = f"the gradient of the {player} loss is not finite"
+            self.left[row] = Diverged(self.trainings[row].round, said)
+            del found[row]
         laid = [
             None if gradient is None else torch.empty_like(weight).copy_(gradient)
             for weight, gradient in zip(weights, gradients, strict=True)
@@ -544,8 +553,7 @@ class Stack:
             if player == "critic":
                 one.game.constrain(own)
         network.changed()
-        met = tuple(gradient for gradient in gradients if gradient is not None)
-        return Stepped({row: value.detach() for row, value in found.items()}, met)
+        return Stepped({row: value.detach() for row, value in found.items()}, norms)
 
     def _losses(
         self, loss: Callable[[int, Conversation], Tensor], random: dict[int, Tensor], *, frozen: bool
@@ -620,48 +628,63 @@ def _asking(bound: Any, known: tuple[tuple[Tensor, Tensor], ...], conversation: 
 
 
 def run(
-    trainings: Sequence[Training], checkpoints: Sequence[Path] | None = None, tells: Sequence[Tell] | None = None
+    trainings: Sequence[Training], keeps: Sequence[Keep | None] | None = None, tells: Sequence[Tell] | None = None
 ) -> list[BaseException | None]:
     """`Training.run` of every cell, together: each plays on from its present round to its last, is evaluated at its
     points of the curve and saved there and every so many seconds.
 
     The cells must be `stackable`; they may be at different rounds. Returns, in their order, why a cell ended early:
-    `Diverged`, or what its own plugins raised; None where it went to its end. Raises UserError (a full disk).
+    `Diverged`, or what its own plugins raised; None where it went to its end. Raises UserError (a full disk), and
+    Stopped, all of them saved.
     """
     ends: list[BaseException | None] = [None] * len(trainings)
     playing = list(range(len(trainings)))
-    saved = [time.monotonic()] * len(trainings)
-
-    def save(row: int) -> None:
-        if checkpoints is not None:
-            save_checkpoint(checkpoints[row], _apart(trainings[row].state_dict()))
-        saved[row] = time.monotonic()
+    for one, keep in zip(trainings, keeps or [None] * len(trainings), strict=True):
+        one.saving = Saving(keep, one.plan.checkpoint_seconds, len(trainings))
 
     def arrive(row: int) -> bool:
         """What is due at this round; False once the cell plays no more."""
         one = trainings[row]
         epoch = next((epoch for epoch, round in one.evaluations if round == one.round), None)
-        if epoch is not None and not (one.curve and one.curve[-1]["round"] == one.round):
+        point = epoch is not None and not (one.curve and one.curve[-1]["round"] == one.round)
+        if point:
             try:
+                assert epoch is not None
                 one._evaluate(epoch)
             except UserError:
                 raise
             except (Exception, SystemExit) as error:  # noqa: BLE001 (`Diverged`, or a network that raises: as above)
                 ends[row] = error
                 return False
-            if tells is not None:
+        try:
+            if point and tells is not None:
                 tells[row](one.curve[-1])
-            save(row)
+            if (point and one.round >= one.rounds) or one.saving.due(point=point and one.round > 0):
+                one.saving.save(one.state_dict)
+        except LostFence as error:  # this cell is another's now; the others are not
+            ends[row] = error
+            return False
         return one.round < one.rounds
+
+    def save_all() -> None:
+        for row in playing:
+            if ends[row] is None:  # one that diverged stands in the middle of a round
+                with suppress(LostFence):
+                    trainings[row].saving.save(trainings[row].state_dict)
 
     # torch's default generators are put back as they were: a library does not reseed its caller.
     with undisturbed():
-        playing = [row for row in playing if arrive(row)]
+        try:
+            playing = [row for row in playing if arrive(row)]
+        except Stopped:
+            save_all()
+            raise
         while playing:
             stack = Stack([trainings[row] for row in playing])
             try:
                 gone: list[int] = []
                 while not gone:
+                    beat()
                     for row, played in zip(playing, stack.play(), strict=True):
                         if isinstance(played, BaseException):
                             ends[row] = played
@@ -669,15 +692,10 @@ def run(
                             continue
                         if not arrive(row):
                             gone.append(row)
-                        elif time.monotonic() - saved[row] > trainings[row].plan.checkpoint_seconds:
-                            save(row)
+            except Stopped:
+                save_all()
+                raise
             finally:
                 stack.release()
             playing = [row for row in playing if row not in gone]
     return ends
-
-
-def _apart(state: dict[str, Any]) -> dict[str, Any]:
-    """Without the rest of the stack, which a slice would take along into the file."""
-    own = {name: {key: value.clone() for key, value in state[name].items()} for name in ("generator", "critic")}
-    return {**state, **own}

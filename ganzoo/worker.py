@@ -1,483 +1,326 @@
-"""Train the cell of a directory and leave its row there. Needs nothing but the directory.
+"""The process that trains the cells of some directories and leaves their rows there: `python -m ganzoo.worker DIR...`.
 
-cell.json       what to train (`config.Cell`)
-checkpoint      the whole state at the last save
-row.json        the result, written last: a cell with a final row is finished
-pictures.npz    samples, test images, their reconstructions; the error of every test image
-timing.json     seconds; apart from the row, which is the same bits each time
+It needs nothing but the directories of a run (`ganzoo.cell_folder`), so any machine that sees them may be the one, and
+an engine has only to start it. Exit status: 0, every cell is done or has diverged; 1, one could not be finished, as its
+verdict says; 2, refused, with one line; 74, a disk so full that no verdict could be written; 75, to be started again:
+another attempt has taken over, somebody is at work there, or it was asked to stop (SIGUSR2) and has saved; 130 and 143,
+saved after SIGINT and SIGTERM; others, a crash.
 """
 
-import hashlib
-import io
-import math
+import argparse
+import faulthandler
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
 import time
-import zipfile
-import zlib
-from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from ganzoo import stacked
-from ganzoo.classify import accuracy, evaluating
-from ganzoo.collapse import collapse
-from ganzoo.config import Cell, DataPlan, core_sha256
-from ganzoo.data import Splits, load_images, scaled, split
-from ganzoo.durable import commit, commit_json, read_json
-from ganzoo.errors import UserError
-from ganzoo.game import Need
-from ganzoo.lipschitz import CLASS_LOSS, lipschitz
-from ganzoo.mre import Reconstruction, over_all_labels, self_inversion
-from ganzoo.randomness import stream
-from ganzoo.side_by_side import side_by_side
-from ganzoo.stacked import kind, stackable
-from ganzoo.train import Diverged, Tell, Training, fingerprint
-from ganzoo.zoo import Zoo
+from ganzoo.cell_folder import (
+    LOGS_KEPT,
+    Beating,
+    CellFolder,
+    LostFence,
+    ask_to_stop,
+    fences,
+    raise_fence,
+)
+from ganzoo.data_parallel import MEETING, Lost, asked_for, environment, joined, launch
+from ganzoo.durable import DiskError, read_json
+from ganzoo.errors import UserError, printable
+from ganzoo.lock import Busy, holder, lock_file, try_lock
+from ganzoo.party import measure_baselines, prepare, train_cells
+from ganzoo.pulse import Stopped, heard_by
+from ganzoo.result import fail, failure, read_cell
+from ganzoo.train import Diverged
 
-CHECKPOINT = "checkpoint"
-SETTLED = 0.05
-"""A curve has settled if its last fifth stays within this share of its last value."""
-STEEPNESS_PAIRS = 64
-"""Training images, and as many generated ones, at which the critic's steepness is sampled."""
-DIVERSITY_IMAGES = 500
-"""Test images, and as many generated ones, that tell of collapse."""
-PICTURES = 64
-"""Samples kept for the grid; the reconstructions keep an eighth of it."""
-
-
-def is_final(row: dict[str, Any]) -> bool:
-    """Done, or diverged (which would happen again, bit for bit); a failed cell is tried again."""
-    verdict: str = row["verdict"]
-    return verdict == "done" or verdict.startswith("diverged")
+BASELINES = "baselines"
+"""The folder beside `cells` in which the baselines are measured, as if they were a cell."""
+GRACE = 8.0
+"""Seconds that a worker has to save once it is asked to stop; then it ends as it is."""
+STATUS = "status"
+"""The file in which the first of several processes leaves its exit status."""
+AGAIN, DISK, REFUSED, FAILED = 75, 74, 2, 1
+"""Exit statuses: EX_TEMPFAIL and EX_IOERR of sysexits.h, that of a slip, and of a cell that could not be finished."""
 
 
-def read_row(directory: Path) -> dict[str, Any] | None:
-    """The row in a cell's folder; None where there is none yet. Raises UserError for a damaged one."""
-    path = directory / "row.json"
-    if not path.exists():
-        return None
-    row = read_json(path)
-    whole = isinstance(row.get("label"), str) and isinstance(row.get("seed"), int)
-    whole = whole and isinstance(row.get("verdict"), str)
-    if whole and row["verdict"] == "done":
-        wanted = ("test_mre", "test_mre_last", "gap", "control_mre") if "test_mre" in row else ("validation_accuracy",)
-        whole = all(isinstance(row.get(key), float) for key in wanted)
-        whole = whole and isinstance(row.get("test_accuracy"), float | None)
-    if not whole:
-        raise UserError(f"{path} is no row of a cell; delete it to have the cell measured again")
-    return row
+# The process
 
 
-def read_pictures(directory: Path) -> dict[str, np.ndarray]:
-    """pictures.npz: `samples`, `originals`, `reconstructions` (n, C, H, W) uint8, `errors` (N,). UserError if bad."""
-    path = directory / "pictures.npz"
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Returns its exit status."""
+    options = _options().parse_args(arguments)
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
-            return dict(found)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(
-            f"{path} cannot be read ({' '.join(str(error).split())}); delete row.json beside it: it is made again"
-        ) from None
-
-
-def read_cell(directory: Path) -> Cell:
-    path = directory / "cell.json"
-    try:
-        return Cell.model_validate_json(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"no cell at {directory}: it has no cell.json") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} describes no cell: {str(error).splitlines()[0]}") from None
-
-
-@lru_cache(maxsize=2)
-def _data(plan_json: str) -> Splits:
-    return read_data(DataPlan.model_validate_json(plan_json))
-
-
-def read_data(plan: DataPlan) -> Splits:
-    images = load_images(
-        plan.set,
-        path=None if plan.path is None else Path(plan.path),
-        size=plan.size,
-        download=plan.download,
-        skip_corrupt=plan.skip_corrupt,
-    )
-    return split(images, plan.split, shuffle=plan.shuffle)
-
-
-@lru_cache(maxsize=2)
-def _zoo(plugins: tuple[str, ...]) -> Zoo:
-    return Zoo.installed(*plugins)
-
-
-def prepare(directory: Path) -> Training:
-    """The cell of `directory`, at its last checkpoint where there is one.
-
-    Raises UserError for a damaged or foreign checkpoint, and where the code of a plugin is no longer the planned one.
-    """
-    cell = read_cell(directory)
-    zoo = _zoo(cell.settings.plugins)
-    require_planned_code(cell, zoo)
-    training = Training(cell, zoo, _data(cell.settings.data.model_dump_json()))
-    # A stack of one makes the bits of a stack of many, so who plays beside it may change with every start.
-    training.stacked = stackable([training]) is None
-    if (directory / CHECKPOINT).exists():
-        training.resume(directory / CHECKPOINT)
-    return training
-
-
-def require_planned_code(cell: Cell, zoo: Zoo) -> None:
-    """Raises UserError where ganzoo or a plugin is no longer what the cell was planned with."""
-    if cell.core_sha256 != core_sha256():
-        raise UserError(f"ganzoo has changed since {cell.contender.label} was planned; start the command again")
-    for where, planned in {**cell.contender.sources, **cell.network_sources}.items():
-        kind, _, name = where.partition("/")
-        if zoo.find(kind, name).source_sha256 != planned:
-            raise UserError(f"{kind} '{name}' has changed since this run was planned; start the command again")
-
-
-def train_cell(
-    directory: Path, tell: Tell = lambda point: None, provenance: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """Train, measure, write `row.json` and return it. Exceptions other than divergence are the caller's to judge.
-
-    `provenance` (versions, commit, device, command) is kept in the row.
-    """
-    (row,) = train_cells([directory], lambda _, point: tell(point), provenance)
-    if isinstance(row, BaseException):
-        raise row
-    return row
-
-
-def train_cells(
-    directories: Sequence[Path],
-    tell: Callable[[Path, dict[str, Any]], None] = lambda directory, point: None,
-    provenance: dict[str, Any] | None = None,
-) -> list[dict[str, Any] | BaseException]:
-    """Train cells beside one another, and measure one after the other: each cell's row, in their order, or what its
-    plugins raised. `tell` receives each point of each curve.
-
-    Small cells on a processor play as stacks, those of a GPU on a stream each, all others in turn. Raises UserError.
-    """
-    found: dict[Path, dict[str, Any] | BaseException] = {}
-    trainings: dict[Path, Training] = {}
-    for directory in directories:
-        row = read_row(directory)
-        if row is not None and is_final(row):
-            found[directory] = row
-            continue
+        directories = [_own(path) for path in options.directories]
+    except UserError as error:
+        return _refused(error)
+    with ExitStack() as stack:
         try:
-            trainings[directory] = prepare(directory)
-        except UserError:
-            raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001 (a plugin may raise anything: the others go on)
-            found[directory] = error
-    started = time.monotonic()
-    for together, run in _parties(trainings):
-        party = [trainings[directory] for directory in together]
-        tells = [partial(tell, directory) for directory in together]
-        ends: Sequence[BaseException | None]
-        try:
-            ends = run(party, [directory / CHECKPOINT for directory in together], tells)
-        except UserError:
-            raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001 (as above)
-            ends = [error] * len(party)
-        seconds = (time.monotonic() - started) / len(party)
-        for directory, training, end in zip(together, party, ends, strict=True):
+            fence = _entered(stack, directories, options.fence)
+        except (UserError, LostFence) as error:
+            return _refused(error)
+        if options.log:
+            stack.enter_context(_logged(directories, fence))
+        if options.leash:
+            threading.Thread(target=_leave_with_whoever_holds_the_leash, daemon=True).start()
+        plan = read_cell(directories[0]).settings
+        if plan.processes > 1 and directories[0].name != BASELINES:
+            if asked_for() is None:
+                return _over_processes(plan.processes, directories[0], fence, options)
             try:
-                found[directory] = _finished(directory, training, end, seconds, provenance)
-            except UserError:
-                raise
-            except (Exception, SystemExit) as error:  # noqa: BLE001 (as above)
-                found[directory] = error
-        started = time.monotonic()
-    return [found[directory] for directory in directories]
+                there = stack.enter_context(joined(plan.processes, plan.device))
+            except UserError as error:
+                return _refused(error)
+            if there.rank > 0:
+                return _follow(directories[0], options)
+        threads = options.threads or plan.threads
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        stack.callback(torch.set_num_threads, before)
+        wish = Wish()
+        stack.enter_context(wish.heard())
+        beating = Beating([CellFolder(path, fence) for path in directories], peak_bytes, wish.again)
+        stack.enter_context(beating)
+
+        def heard() -> None:
+            beating.work += 1
+            wish.obey()
+
+        try:
+            with heard_by(heard):
+                return _told(_work(directories, fence, allow_inexact=options.allow_inexact))
+        except Stopped as stopped:
+            return _told(stopped.status)
+        except Lost as lost:
+            print(f"ganzoo: {lost}", file=sys.stderr)
+            return 1
 
 
-Run = Callable[[Sequence[Training], Sequence[Path], Sequence[Tell]], Sequence[BaseException | None]]
+def _options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m ganzoo.worker", description="Train the cells of some directories.")
+    parser.add_argument("directories", nargs="+", type=Path, metavar="DIR", help="RUN/cells/CELL")
+    parser.add_argument("--fence", type=int, help="the number of this attempt, raised by whoever starts it")
+    parser.add_argument("--threads", type=int, help="CPU threads; others than the plan's make other numbers")
+    parser.add_argument("--allow-inexact", action="store_true", help="resume where numbers round differently")
+    parser.add_argument("--log", action="store_true", help="print to attempt-N.log in the first directory")
+    parser.add_argument("--leash", action="store_true", help="end, with all of the process group, when stdin ends")
+    return parser
 
 
-def _parties(trainings: dict[Path, Training]) -> list[tuple[list[Path], Run]]:
-    """Who plays beside whom, and how."""
-    on_gpu = [path for path, one in trainings.items() if one.device.type == "cuda"]
-    parties: list[tuple[list[Path], Run]] = [(on_gpu, side_by_side)] if on_gpu else []
-    stacks: dict[str, list[Path]] = {}
-    for path, one in trainings.items():
-        if one.stacked:
-            stacks.setdefault(kind(one.cell), []).append(path)
-    for stack in stacks.values():
-        whole = stackable([trainings[path] for path in stack]) is None
-        parties += [(part, stacked.run) for part in ([stack] if whole else [[path] for path in stack])]
-    alone = [path for path, one in trainings.items() if not one.stacked and path not in on_gpu]
-    return [*parties, *(([path], side_by_side) for path in alone)]
-
-
-def _finished(
-    directory: Path, training: Training, end: BaseException | None, seconds: float, provenance: dict[str, Any] | None
-) -> dict[str, Any]:
-    """The row of a cell whose training ended so, written; raises `end` where that is no result."""
-    trained = time.monotonic()
+def _own(path: Path) -> Path:
+    """The directory, absolute. Raises UserError for what is not a cell within a run: a worker trains nothing else."""
+    at = Path(os.path.abspath(path))
     try:
-        if end is not None:
-            raise end
-        measured = _reconstructed if training.plan.measure == "mre" else _classified
-        with training.products():
-            row = {**_described(training), **measured(training, directory)}
-            row["lipschitz"] = _steepness(training)
-    except Diverged as diverged:
-        row = {**_described(training), "verdict": str(diverged)}
-    row["provenance"] = provenance
-    timing = {"training_s": seconds, "measuring_s": time.monotonic() - trained}
-    commit_json(directory / "timing.json", timing)
-    commit_json(directory / "row.json", row)
-    return row
-
-
-def fail_cell(directory: Path, why: str, provenance: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The row of a cell that could not be finished."""
+        directory, run = at.resolve(), (at.parent if at.name == BASELINES else at.parent.parent).resolve()
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{path} cannot be followed: {error}") from None
+    # A link that leads elsewhere is no cell of this run.
+    inside = directory in (run / BASELINES, run / "cells" / at.name)
+    if not inside or not (run / "plan.toml").is_file():
+        raise UserError(f"{path} is not a cell of a run: RUN/cells/CELL, with RUN/plan.toml")
     cell = read_cell(directory)
-    row = {**_identity(cell), "verdict": f"failed: {why}", "provenance": provenance}
-    commit_json(directory / "row.json", row)
-    return row
+    if at.name not in (BASELINES, cell.directory):
+        raise UserError(f"{path} is not the cell that its cell.json describes, {cell.directory}")
+    return directory
 
 
-def _identity(cell: Cell) -> dict[str, Any]:
-    contender = cell.contender
-    return {
-        "label": contender.label,
-        "seed": cell.seed,
-        "fold": cell.fold,
-        "cell": cell.sha256,
-        "objective": contender.objective,
-        "hyperparameters": contender.hyperparameters,
-        "cost": contender.cost,
-        "cost_hyperparameters": contender.cost_hyperparameters,
-        "margin": contender.margin,
-        "margin_hyperparameters": contender.margin_hyperparameters,
-        "recipe_changes": contender.recipe_changes,
-        "theta_penalty": contender.theta_penalty,
-        "feature_matching": contender.feature_matching,
-        "recipe": cell.recipe.model_dump(),
-        "needs": list(cell.needs),
-        "sources": {**contender.sources, **cell.network_sources},
-    }
+def _entered(stack: ExitStack, directories: list[Path], fence: int | None) -> int:
+    """The number of this attempt, the folders' locks taken. Raises Busy, LostFence, UserError."""
+    for directory in directories:
+        file = stack.enter_context(lock_file(directory / "lock"))
+        # With a number of its own it was told to take over: whoever still has the lock stops at his next commit.
+        if not try_lock(file, exclusive=True) and fence is None:
+            raise Busy(f"{directory} is in use by another process ({holder(file)}); wait, or end that one")
+    if fence is None:
+        fence = 1 + max(max(fences(directory), default=0) for directory in directories)
+        for directory in directories:
+            raise_fence(directory, fence)
+    for directory in directories:
+        CellFolder(directory, fence).require_fence()
+    return fence
 
 
-def _described(training: Training) -> dict[str, Any]:
-    data, cell = training.data, training.cell
-    return {
-        **_identity(cell),
-        "hashes": {
-            "initial generator": training.initial["generator"],
-            "initial critic": training.initial["critic"],
-            "training images": data.train.sha256,
-            "validation images": data.validation.sha256,
-            "test images": data.test.sha256,
-            **_orders(training),
-            "z": _sha256(training.noise("generator", 0)),
-            **{f"network {name}": digest for name, digest in training.networks.sha256s.items()},
-        },
-        "conditional": bool(training.players.classes),
-        "rounds": training.rounds,
-        "fingerprint": fingerprint(training.device, training.precision),
-        "precision": training.precision,
-        "stacked": training.stacked,
-        "notes": training.notes,
-        "curve": training.curve,
-    }
+def _refused(error: Exception) -> int:
+    print(f"ganzoo: {printable(error)}", file=sys.stderr)
+    return AGAIN if isinstance(error, Busy | LostFence) else REFUSED
 
 
-def _orders(training: Training) -> dict[str, str]:
-    """Of the images that are learnt from: all of them, or the labelled and the unlabelled ones."""
-    labelling = training.labelling
-    if labelling is None:
-        return {"data order": training.batches.order_sha256}
-    unlabelled = {} if labelling.unlabelled is None else {"unlabelled images": labelling.unlabelled.sha256}
-    # Of fewer images another order; of all of them the one that every game of the comparison has.
-    few = training.players.classes and len(labelling.labelled.images) < len(training.data.train.images)
-    order = "labelled order" if few else "data order"
-    return {"labelled images": labelling.labelled.sha256, **unlabelled, order: training.batches.order_sha256}
+def _work(directories: list[Path], fence: int, *, allow_inexact: bool) -> int:
+    if directories[0].name == BASELINES:
+        measure_baselines(directories[0])
+        return 0
+    rows = train_cells(directories, provenance=_provenance(directories[0]), fence=fence, allow_inexact=allow_inexact)
+    return max(_settled(directory, row, fence) for directory, row in zip(directories, rows, strict=True))
 
 
-def _sha256(tensor: Tensor) -> str:
-    return hashlib.sha256(tensor.cpu().numpy().tobytes()).hexdigest()
-
-
-def _classified(training: Training, directory: Path) -> dict[str, Any]:
-    """The accuracy of the last round's critic: nothing is selected on validation. No test accuracy of a cell that holds
-    out a fold, which is there to choose by."""
-    data, few = training.data, training.plan.test_images
-    classify, test = training.classifier(), data.test.first(few)
-    held_out = training.cell.fold is not None
-    _keep_samples(directory, training)
-    return {
-        "verdict": "done",
-        "collapse": None if Need.ALONE in training.needs else _diversity(training),
-        "classifier": "argmin L(x, y)" if training.players.classes else "L2-SVM on the critic's layers",
-        "validation_accuracy": accuracy(classify(training.validation), training.validation),
-        "test_accuracy": None if held_out else accuracy(classify(test), test),
-        "labelled_images": len((data.train if training.labelling is None else training.labelling.labelled).images),
-        "test_images": min(few, len(data.test.images)),
-    }
-
-
-def _reconstructed(training: Training, directory: Path) -> dict[str, Any]:
-    """The test MRE of the last epoch's generator and of the one that was best on validation, and the controls."""
-    plan, data, players = training.cell.settings, training.data, training.players
-    curve = training.curve
-    best_point = min(curve, key=lambda point: float(point["validation_mre"]))
-    last = training.error(data.test, plan.test_images, plan.test_mre)
-    last_state = {key: value.detach().clone() for key, value in players.generator.state_dict().items()}
-    players.generator.load_state_dict(training.best_generator)
-    best = last if best_point is curve[-1] else training.error(data.test, plan.test_images, plan.test_mre)
-    train = training.error(data.train, len(best.errors), plan.test_mre)
-    control = self_inversion(
-        players.generator,
-        plan.control_images,
-        z_dim=plan.z_dim,
-        protocol=plan.test_mre,
-        seed=training.cell.seed,
-        classes=players.classes,
-    )
-    any_label = None
-    few = min(plan.control_images, len(best.errors))
-    if players.classes:
-        any_label = over_all_labels(
-            players.generator,
-            data.test.images[:few],
-            z_dim=plan.z_dim,
-            classes=players.classes,
-            protocol=plan.test_mre,
-            seed=training.cell.seed,
-        )
-    _keep_pictures(directory, training, best, last)
-    diversity = _diversity(training)
-    players.generator.load_state_dict(last_state)
-    varied = last_fifth(curve)
-    measured = {
-        "test_mre": best.mean,
-        "test_mre_last": last.mean,
-        "best_epoch": best_point["epoch"],
-        "validation_mre": best_point["validation_mre"],
-        "validation_mre_last": curve[-1]["validation_mre"],
-        "train_mre": train.mean,
-        "gap": best.mean - train.mean,
-        "control_mre": control.mean,
-        "test_mre_any_label": None if any_label is None else any_label.mean,
-        "test_mre_own_label": None if any_label is None else float(best.errors[:few].double().mean()),
-        "label_images": None if any_label is None else few,
-        "test_images": len(best.errors),
-        "last_gain": best.last_gain,
-        "restart_spread": best.restart_spread,
-        "trace": best.trace,
-        "last_fifth": varied,
-        "settled": varied is not None and varied < SETTLED,
-        "mre": plan.test_mre.id,
-        "validation_mre_protocol": plan.validation_mre.id,
-    }
-    finite = all(math.isfinite(value) for value in measured.values() if isinstance(value, float))
-    if not finite:
-        return {"verdict": f"diverged@{training.round}"}
-    return {"verdict": "done", **measured, "collapse": diversity}
-
-
-def _steepness(training: Training) -> dict[str, float | None] | None:
-    """The critic's Lipschitz constant after the last round, sampled and by its layers; None if it is not finite."""
-    players, real = training.players, training.data.train.first(STEEPNESS_PAIRS)
-    images, labels = scaled(real.images.to(training.device)), real.labels if players.classes else None
-    labels = None if labels is None else labels.to(training.device)
-    with evaluating(players.generator), evaluating(players.critic):
-        fake = players.generate(_z(training, "lipschitz", len(images)), labels)
-        head = CLASS_LOSS if players.classes else 1.0
-        found = lipschitz(
-            players.loss(labels), players.critic, images, fake, seed=training.cell.seed, head=head, labels=labels
-        )
-    finite = all(value is None or math.isfinite(value) for value in found)
-    return found._asdict() if finite else None
-
-
-def _diversity(training: Training) -> dict[str, float | None] | None:
-    """How the generator's images spread over the test images, within classes too where it is conditional; None where
-    there are too few images to say."""
-    players, real = training.players, training.data.test.first(DIVERSITY_IMAGES)
-    labels = real.labels if players.classes else None
-    with evaluating(players.generator):
-        z = _z(training, "collapse", len(real.images))
-        fake = players.generate(z, None if labels is None else labels.to(training.device)).cpu()
+def _settled(directory: Path, row: dict[str, Any] | BaseException, fence: int) -> int:
+    """Leave the verdict of a cell that has no row, and say with which status to end for its sake."""
+    if not isinstance(row, BaseException):
+        return 0
+    if isinstance(row, LostFence):
+        print(f"ganzoo: {row}", file=sys.stderr)
+        return AGAIN
+    sys.excepthook(type(row), row, row.__traceback__)
+    if isinstance(row, RuntimeError) and "DataLoader worker" in str(row):
+        return FAILED  # a process of its own was killed: no fault of the cell's, and no verdict
+    verdict, reason = failure(row)
+    report = {"peak_bytes": peak_bytes()} if verdict == "failed:oom" else {}
     try:
-        return collapse(fake, real.images, labels, labels)._asdict()
+        fail(CellFolder(directory, fence), verdict, reason, _provenance(directory), **report)
+    except DiskError:
+        return DISK
+    except LostFence:
+        return AGAIN
+    return FAILED
+
+
+# Over several processes
+
+
+def _over_processes(processes: int, directory: Path, fence: int, options: argparse.Namespace) -> int:
+    """One cell over several processes of this machine; when one dies, all end. The status is that of the first."""
+    given = [*(["--threads", str(options.threads)] if options.threads else []), *_flags(options)]
+    wish, asked = Wish(), False
+    with tempfile.TemporaryDirectory(prefix="ganzoo-") as meeting, wish.heard():
+        arguments = ["--fence", str(fence), *given, str(directory)]
+        command = launch(processes, Path(meeting), "ganzoo.worker", *arguments)
+        ranks = subprocess.Popen(command, env=environment(Path(meeting)), stdin=subprocess.DEVNULL)
+        while ranks.poll() is None:
+            if wish.status is not None and not asked:
+                asked = True
+                ask_to_stop(directory, fence)
+            time.sleep(0.05)
+        left = Path(meeting) / STATUS
+        status = int(left.read_text()) if left.exists() else ranks.returncode
+    return wish.status if status == AGAIN and wish.status is not None else status
+
+
+def _flags(options: argparse.Namespace) -> list[str]:
+    return ["--allow-inexact"] if options.allow_inexact else []
+
+
+def _told(status: int) -> int:
+    """The status of a cell's first process is that of the cell: torchrun itself knows only 0 and 1."""
+    if asked_for() is not None and MEETING in os.environ:
+        (Path(os.environ[MEETING]) / STATUS).write_text(str(status))
+    return status
+
+
+def _follow(directory: Path, options: argparse.Namespace) -> int:
+    """A process that is not the first: it plays its share of every round, and writes nothing."""
+    torch.set_num_threads(options.threads or read_cell(directory).settings.threads)
+    try:
+        prepare(directory, allow_inexact=options.allow_inexact).run()
+    except Diverged:
+        return 0
+    except Lost as lost:
+        print(f"ganzoo: {lost}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _provenance(directory: Path) -> dict[str, Any]:
+    """Of the run, as its driver left it."""
+    try:
+        return read_json(directory.parent.parent / "run.json")
     except UserError:
-        return None
+        return {}
 
 
-def last_fifth(curve: list[dict[str, Any]]) -> float | None:
-    """By how much the validation MRE varies over the last 20 % of the epochs, as a share of its last value.
-
-    From the last point at or before 80 % of the epochs; None where fewer than 3 points can speak of it.
-    """
-    start = max(point["epoch"] for point in curve if point["epoch"] <= 0.8 * curve[-1]["epoch"])
-    values = [float(point["validation_mre"]) for point in curve if point["epoch"] >= start]
-    return (max(values) - min(values)) / values[-1] if len(values) >= 3 else None
+def peak_bytes() -> int:
+    """Most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _samples(training: Training) -> dict[str, Any]:
-    """PICTURES samples, the same z for every objective of a seed; a class a column."""
-    players = training.players
-    labels = torch.arange(PICTURES) % players.classes if players.classes else None
-    with evaluating(players.generator):
-        z = _z(training, "samples", PICTURES)
-        made = players.generate(z, None if labels is None else labels.to(training.device))
-    return {"samples": as_bytes(made), "across": min(players.classes, PICTURES) or int(PICTURES**0.5)}
+class Wish:
+    """That this process save and end, as a signal or a file asks for it."""
+
+    def __init__(self) -> None:
+        self.status: int | None = None
+        self._patience: threading.Timer | None = None
+
+    def ask(self, status: int) -> None:
+        """Asked twice, it ends at once; if it is deep in something that does not beat, after a while. What was saved
+        stands."""
+        if self.status is not None:
+            os._exit(self.status)
+        self.status = status
+        self._patience = threading.Timer(GRACE, os._exit, [status])
+        self._patience.daemon = True
+        self._patience.start()
+
+    def again(self) -> None:
+        """Heard with each beat of a process that is asked by file to end, and to be started again later."""
+        if self.status is None:
+            self.ask(AGAIN)
+
+    def obey(self) -> None:
+        if self.status is not None:
+            raise Stopped(self.status)
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """In the block signals are wishes; elsewhere than in a main thread there are none."""
+        meant = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR2: AGAIN}
+        if threading.current_thread() is not threading.main_thread():
+            meant = {}
+        before = {number: signal.getsignal(number) for number in meant}
+        for number in meant:
+            if before[number] is not signal.SIG_IGN:  # whoever started us decides on Ctrl-C
+                signal.signal(number, lambda number, _: self.ask(meant[signal.Signals(number)]))
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            if self._patience is not None:
+                self._patience.cancel()
 
 
-def _z(training: Training, purpose: str, n: int) -> Tensor:
-    """z ~ Unif[-1, 1]^z_dim, the same for every objective of a seed: (n, z_dim), on the device."""
-    z = torch.rand(n, training.plan.z_dim, generator=stream("z", purpose, training.cell.seed)) * 2 - 1
-    return z.to(training.device)
+@contextmanager
+def _logged(directories: list[Path], fence: int) -> Iterator[None]:
+    """In the block everything that the process prints, and the traceback of a crash, goes to the first cell's log."""
+    path = directories[0] / f"attempt-{fence}.log"
+    for directory in directories[1:]:
+        with suppress(OSError):
+            (directory / path.name).write_text(f"played together with others: see {path}\n")
+    for directory in directories:
+        for old_log in directory.glob("attempt-*.log"):  # all of them: not every attempt came as far as this
+            attempt = old_log.stem.removeprefix("attempt-")
+            if attempt.isdecimal() and int(attempt) <= fence - LOGS_KEPT:
+                old_log.unlink(missing_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    try:
+        with path.open("ab", buffering=0) as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        faulthandler.enable(2)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, old in zip((1, 2), kept, strict=True):
+            os.dup2(old, number)
+            os.close(old)
 
 
-def _keep_samples(directory: Path, training: Training) -> None:
-    _keep(directory, _samples(training))
+def _leave_with_whoever_holds_the_leash() -> None:
+    while os.read(0, 1024):
+        pass
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
 
 
-def _keep_pictures(directory: Path, training: Training, best: Reconstruction, last: Reconstruction) -> None:
-    """Of the generator that is best on validation."""
-    players, test = training.players, training.data.test
-    few = min(PICTURES // 8, len(best.errors))
-    own = test.labels[:few].to(training.device) if players.classes and test.labels is not None else None
-    with evaluating(players.generator):
-        again = players.generate(best.z[:few].to(training.device), own)
-    _keep(
-        directory,
-        {
-            **_samples(training),
-            "originals": test.images[:few].numpy(),
-            "reconstructions": as_bytes(again),
-            "errors": best.errors.numpy(),
-            "errors_last": last.errors.numpy(),
-        },
-    )
-
-
-def _keep(directory: Path, pictures: dict[str, Any]) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, **pictures)
-    commit(directory / "pictures.npz", buffer.getvalue())
-
-
-def as_bytes(images: Tensor) -> np.ndarray:
-    """(N, C, H, W) in [-1, 1] -> uint8."""
-    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-
-
-def untrained_mre(directory: Path) -> float:
-    """The test MRE of the cell's generator as it was before the first step."""
-    cell = read_cell(directory)
-    training = Training(cell, _zoo(cell.settings.plugins), _data(cell.settings.data.model_dump_json()))
-    return training.error(training.data.test, cell.settings.test_images, cell.settings.test_mre).mean
+if __name__ == "__main__":
+    sys.exit(main())

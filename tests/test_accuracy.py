@@ -20,7 +20,7 @@ from ganzoo.progress import following
 from ganzoo.report import reported
 from ganzoo.report.accuracy import Ranking, notes, rank, table
 from ganzoo.report.figures import draw, samples
-from ganzoo.worker import read_pictures
+from ganzoo.result import read_pictures
 from ganzoo.zoo import Zoo
 
 MakePlan = Callable[..., Plan]
@@ -284,7 +284,7 @@ def test_the_same_command_again_trains_nothing(
 ) -> None:
     run, rows = classified
     folder = Path(shutil.copytree(run.folder, tmp_path / "run"))
-    monkeypatch.setattr(bench, "ProcessPoolExecutor", lambda *_: pytest.fail("a process was started"))
+    monkeypatch.setattr(bench, "see_through", lambda *_: pytest.fail("a process was started"))
     _, again, events = work(folder, run.plan, zoo)
     assert events == []
     assert again == rows
@@ -360,7 +360,7 @@ def test_the_command_reports_a_finished_run_of_classifiers(
 ) -> None:
     run, _ = classified
     folder = Path(shutil.copytree(run.folder, tmp_path / "run"))
-    monkeypatch.setattr(bench, "ProcessPoolExecutor", lambda *_: pytest.fail("a process was started"))
+    monkeypatch.setattr(bench, "see_through", lambda *_: pytest.fail("a process was started"))
     status, out, err = command(monkeypatch, capsys, "bench", str(folder / "plan.toml"), "--out", str(folder))
     assert status == 0, err
     assert out.startswith((folder / "table.txt").read_text())

@@ -11,8 +11,8 @@ from torch import Tensor
 from ganzoo.capture import BLOCK, Replay, Replayed
 from ganzoo.config import Cell
 from ganzoo.durable import save_checkpoint
+from ganzoo.party import read_data
 from ganzoo.train import Training
-from ganzoo.worker import read_data
 from ganzoo.zoo import Zoo
 
 MakeCell = Callable[..., Cell]
@@ -86,6 +86,7 @@ def test_a_recording_of_a_training_taken_up_in_the_middle_goes_on_there(
     one_cell: MakeCell, zoo: Zoo, tmp_path: Path
 ) -> None:
     whole, second = (training(one_cell("wgan-gp"), zoo) for _ in range(2))
+    whole._evaluate(0)
     for _ in range(4):
         whole.play()
     save_checkpoint(tmp_path / "checkpoint", whole.state_dict())

@@ -15,8 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ganzoo.bench import Run
+from ganzoo.cell_folder import CellFolder, checkpoints
 from ganzoo.cli import main
-from ganzoo.durable import load_checkpoint, save_checkpoint
+from ganzoo.durable import commit_sealed, load_checkpoint, read_sealed, save_checkpoint
+from ganzoo.result import conclude
 
 
 class Said(NamedTuple):
@@ -82,7 +84,7 @@ def test_list_names_all_or_one_kind(ganzoo: Command) -> None:
     everything = json.loads(ganzoo("list", "--json").out)
     assert everything["broken"] == []
     kinds = {plugin["kind"] for plugin in everything["plugins"]}
-    assert kinds == {"objective", "cost", "margin", "generator", "critic"}
+    assert kinds == {"objective", "cost", "margin", "generator", "critic", "engine"}
     costs = json.loads(ganzoo("list", "costs", "--json").out)["plugins"]
     assert {cost["name"] for cost in costs} == {"leaky", "identity", "relu", "abs", "elu"}
     lines = ganzoo("list", "cost").out.splitlines()
@@ -146,9 +148,11 @@ def test_what_a_fast_path_could_not_do_is_one_line_on_standard_error(
     arguments = ["bench", "-o", "dcgan", *tiny_arguments, "--seeds=2", "--out", "run"]
     assert ganzoo(*arguments).status == 0
     for path in Path("run/cells").glob("*/row.json"):
-        row = json.loads(path.read_text())
+        row = read_sealed(path)
         assert row["notes"] == []
-        path.write_text(json.dumps({**row, "notes": ["rounds are not captured: no room"]}))
+        row["notes"] = ["rounds are not captured: no room"]
+        commit_sealed(path, row)
+        conclude(CellFolder(path.parent, 1), row)
     assert ganzoo(*arguments).err.count("dcgan: rounds are not captured: no room\n") == 1
 
 
@@ -170,17 +174,18 @@ def test_a_plugin_that_leaves_is_neither_a_pass_nor_a_success(
 
 @pytest.mark.parametrize("name", ["row.json", "pictures.npz", "../../baselines.json"])
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"verdict": "done"}', bytes(range(256))])
-def test_a_damaged_file_of_a_run_is_named_and_nothing_else_happens(
+def test_a_damaged_file_of_a_run_is_named_and_made_again(
     name: str, content: bytes, ganzoo: Command, tiny_arguments: list[str]
 ) -> None:
     arguments = ["bench", "-o", "dcgan", *tiny_arguments, "--out", "run"]
     assert ganzoo(*arguments).status == 0
     (cell,) = Path("run/cells").iterdir()
     (cell / name).write_bytes(content)
-    said = ganzoo(*arguments)
-    assert said.status == 2
-    assert Path(name).name in said.err.splitlines()[-1]
-    assert "delete" in said.err.splitlines()[-1]
+    before = Path("run/table.txt").read_bytes()
+    with pytest.warns(UserWarning, match=rf"{Path(name).name} .* made again"):
+        assert ganzoo(*arguments).status == 0
+    assert Path("run/table.txt").read_bytes() == before
+    assert ganzoo("verify", "run").status == 0
 
 
 @pytest.mark.parametrize("device", ["meta", "mps", "xpu", "cuda:99", "cpu:x"])
@@ -212,7 +217,7 @@ def test_bench_runs_ranks_draws_and_resumes(
     arguments = ["bench", "-o", "wgan", "-o", "gls-gan:cost=mine", "-p", str(mine), *tiny_arguments, "--jobs", "2"]
     said = ganzoo(*arguments, "--out", "run", "--json")
     assert said.status == 1  # a cell failed
-    assert "gls-gan:cost=mine seed 0: failed: RuntimeError: a slip" in said.err
+    assert "gls-gan:cost=mine seed 0: failed:error: RuntimeError: a slip" in said.err
     found = json.loads(said.out)
     assert [standing["label"] for standing in found["standings"]] == ["wgan", "gls-gan:cost=mine"]
     assert found["folder"] == "run"
@@ -252,7 +257,7 @@ def test_mre_of_a_cell_is_that_of_its_row(ganzoo: Command, cell: Path) -> None:
     assert best["mre"] == row["test_mre"]
     assert best["control_mre"] == row["control_mre"]
     assert best["protocol"] == row["mre"]
-    last = json.loads(ganzoo("mre", str(cell / "checkpoint"), "--last", "--json").out)
+    last = json.loads(ganzoo("mre", str(checkpoints(cell)[0]), "--last", "--json").out)
     assert last["mre"] == row["test_mre_last"]
     other = json.loads(ganzoo("mre", str(cell), "--set", "steps=2", "--images", "3", "--json").out)
     assert other["images"] == 3
@@ -281,14 +286,14 @@ def test_each_slip_with_mre_is_one_line(ganzoo: Command, cell: Path, arguments: 
 def test_mre_names_a_file_that_is_no_whole_checkpoint(ganzoo: Command, cell: Path, tmp_path: Path) -> None:
     is_a_slip(ganzoo("mre", str(tmp_path / "absent")), "no checkpoint at ", "absent")
     is_a_slip(ganzoo("mre", str(tmp_path)), "no checkpoint at ")
-    path, whole = tmp_path / "checkpoint", (cell / "checkpoint").read_bytes()
+    path, whole = tmp_path / "checkpoint", checkpoints(cell)[0].read_bytes()
     path.write_bytes(whole[:-10])
     is_a_slip(ganzoo("mre", str(path)), "is truncated or altered")
     path.write_bytes(b"something else")
     is_a_slip(ganzoo("mre", str(path)), "is not a ganzoo checkpoint")
     save_checkpoint(path, {"another": "state"})
     is_a_slip(ganzoo("mre", str(path)), "is not the checkpoint of a cell")
-    state = load_checkpoint(cell / "checkpoint")
+    state = load_checkpoint(checkpoints(cell)[0])
     for content in ("{}", "", state["cell"].replace('"epochs"', '"epoch"')):  # say, by another version
         save_checkpoint(path, {**state, "cell": content})
         is_a_slip(ganzoo("mre", str(path)), "is not the checkpoint of a cell")

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from ganzoo.config import Cell
 from ganzoo.game import Critic, Need
 from ganzoo.heads import Asked, BoundCritic, asked_of, head_of, plain
+from ganzoo.party import read_data
 from ganzoo.penalty import small_gradient, unit_gradient
 from ganzoo.randomness import seeded
 from ganzoo.train import Training
-from ganzoo.worker import read_data
 from ganzoo.zoo import Zoo
 
 MakeCell = Callable[..., Cell]

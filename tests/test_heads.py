@@ -23,9 +23,9 @@ from ganzoo.heads import (
     plain,
     predicted,
 )
+from ganzoo.party import read_data
 from ganzoo.randomness import stream
 from ganzoo.train import Training
-from ganzoo.worker import read_data
 from ganzoo.zoo import Zoo
 
 N, CLASSES = 12, 5

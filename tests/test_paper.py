@@ -423,6 +423,7 @@ def test_a_folder_of_another_run_is_a_slip_and_is_left_as_it_was(ganzoo: Command
     run = tmp_path / "out" / "batchnorm"
     run.mkdir(parents=True)
     (run / "plan.toml").write_text('z_dim = 7\n[data]\nset = "digits"\n')
+    (run / "run.json").write_text('{"format": 2}')
     said = ganzoo("paper", "figure-3", "--out", str(tmp_path / "out"))
     is_a_slip(said, f"{run} holds a run of another plan", "z_dim", "take --out")
-    assert sorted(os.listdir(run)) == ["plan.toml", "run.lock"]
+    assert sorted(os.listdir(run)) == ["plan.toml", "run.json", "run.lock"]

@@ -5,11 +5,10 @@ import itertools
 import json
 import math
 from collections.abc import Callable
-from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from matplotlib.figure import Figure
 from ganzoo import bench, paper, train, worker
 from ganzoo.config import Plan, contenders, read_plan
 from ganzoo.data import ImageSet, Splits
+from ganzoo.engines import WORKER, Engine
 from ganzoo.errors import UserError
 from ganzoo.features import Networks
 from ganzoo.paper import SIZES, Item, Options
@@ -236,7 +236,7 @@ def prepared(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, zo
         return Compared(options.folder / name, rows, "the table")
 
     monkeypatch.setattr(bench, "try_out", once)
-    monkeypatch.setattr(worker, "read_data", read_data)
+    monkeypatch.setattr(bench, "read_data", read_data)
     for module in RUNNERS:
         monkeypatch.setattr(module, "compared", compared)
     return met
@@ -859,19 +859,20 @@ def test_table_3_at_the_papers_size_has_a_thousand_labels(answered: Any) -> None
 # End to end
 
 
-class AtOnce:
-    """A pool of processes whose only process is this one: starting another takes seconds."""
+class Done(NamedTuple):
+    """A command that has ended."""
 
-    def __init__(self, workers: int, context: Any, initializer: Any, initargs: Any) -> None:
-        bench._events, _, bench._provenance = initargs
+    status: int
 
-    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result(work(*arguments))
-        return future
+    def poll(self) -> int:
+        return self.status
 
-    def shutdown(self, wait: bool = True, cancel_futures: bool = False) -> None:
-        pass
+    def kill(self) -> None: ...
+
+
+def at_once(cores: int, gpus: float, slots: int | None = None) -> Engine:
+    """An engine whose only worker is this process: starting another takes seconds."""
+    return Engine(lambda command: Done(worker.main(command[len(WORKER) :])), 1)
 
 
 FEW: dict[str, Any] = {key: value for key, value in TINY.items() if key != "seeds"} | {"data.split": [64, 16, 150]}
@@ -902,8 +903,7 @@ def tiny_items(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("_events", None), ("_provenance", {}), ("ProcessPoolExecutor", AtOnce)):
-        monkeypatch.setattr(bench, name, value)
+    monkeypatch.setattr(bench, "local_engine", at_once)
     monkeypatch.setattr(train, "Networks", partial(Networks, steps=2))
 
 
@@ -1005,6 +1005,6 @@ def test_figure_5_in_processes_of_its_own_is_drawn_and_made_again_without_traini
     def never(*_: Any) -> None:
         raise AssertionError("it was trained again")
 
-    monkeypatch.setattr(bench, "ProcessPoolExecutor", never)
+    monkeypatch.setattr(bench, "see_through", never)
     assert paper.make("figure-5", paper.items(), out=tmp_path, jobs=1)["text"] == made["text"]
     assert before == {name: (tmp_path / name).read_bytes() for name in before}

@@ -13,15 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ganzoo import worker
+from ganzoo import party, result
 from ganzoo.bench import prepare
 from ganzoo.classify import Classifier
 from ganzoo.config import Cell, Plan, default_objectives
+from ganzoo.durable import commit_sealed
 from ganzoo.errors import UserError
 from ganzoo.measure import measure_checkpoint
+from ganzoo.party import read_data
 from ganzoo.randomness import stream
 from ganzoo.train import Diverged, Training
-from ganzoo.worker import read_data
 from ganzoo.zoo import Zoo
 
 MakeCell = Callable[..., Cell]
@@ -44,7 +45,7 @@ class Steps:
         """Its weights when the generator's step comes."""
         step = one._step
 
-        def watched(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        def watched(optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
             if optimizer is one.critic_optimizer:
                 gradient = flat_gradient(loss, one.players.critic)
                 reached = torch.autograd.grad(
@@ -55,7 +56,7 @@ class Steps:
             else:
                 self.generator.append(float(loss.detach()))
                 self.critics.append({k: v.clone() for k, v in one.players.critic.state_dict().items()})
-            step(optimizer, loss)
+            return step(optimizer, loss)
 
         monkeypatch.setattr(one, "_step", watched)
 
@@ -332,11 +333,11 @@ def test_the_curve_holds_the_norm_of_the_generator_s_gradient(objective: str, on
     norms: list[float] = []
     step = again._step
 
-    def watched(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    def watched(optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
         if optimizer is again.generator_optimizer:
             gradient = flat_gradient(loss, again.players.generator)
             norms.append(math.sqrt(sum(g * g for g in gradient.tolist())))
-        step(optimizer, loss)
+        return step(optimizer, loss)
 
     again._step = watched  # type: ignore[method-assign]
     for _ in range(8):
@@ -392,9 +393,9 @@ def test_an_accuracy_cell_made_twice_has_the_same_row_and_pictures(
     rows, pictures = [], []
     for name in ("one", "two"):
         path = directory_of(cell, tmp_path / name)
-        rows.append(apart_from_provenance(worker.train_cell(path)))
+        rows.append(apart_from_provenance(party.train_cell(path)))
         pictures.append((path / "pictures.npz").read_bytes())
-        again = worker.train_cell(path, lambda point: pytest.fail("trained again"))
+        again = party.train_cell(path, lambda point: pytest.fail("trained again"))
         assert apart_from_provenance(again) == rows[-1]
     assert rows[0] == rows[1]
     assert pictures[0] == pictures[1]
@@ -425,7 +426,7 @@ def test_a_cell_of_a_fold_never_looks_at_the_test_images(
         return lambda images: (asked.append(images.images), classifier(one)(images))[1]
 
     monkeypatch.setattr(Training, "classifier", listening)
-    row = worker.train_cell(directory_of(cell, tmp_path))
+    row = party.train_cell(directory_of(cell, tmp_path))
     held_out = training(cell, zoo).labelling.held_out.images
     assert row["test_accuracy"] is None
     assert row["fold"] == 0
@@ -435,18 +436,18 @@ def test_a_cell_of_a_fold_never_looks_at_the_test_images(
     assert all(torch.equal(images, held_out[:4]) for images in asked)  # validation_images is 4
     # A fold's row is read again as finished; one without its figure is damaged.
     path = tmp_path / cell.directory
-    assert worker.read_row(path) is not None
+    assert result.read_row(path) is not None
     for change in ({"validation_accuracy": None}, {"test_accuracy": "high"}):
-        (path / "row.json").write_text(json.dumps({**row, **change}))
+        commit_sealed(path / "row.json", {**row, **change})
         with pytest.raises(UserError, match=r"row.json is no row of a cell; delete it"):
-            worker.read_row(path)
+            result.read_row(path)
 
 
 def test_mre_of_a_classifying_cell_is_that_of_its_last_generator(one_cell: MakeCell, tmp_path: Path) -> None:
     path = directory_of(one_cell("cls-gan:unlabeled_weight=1.0", **FEW), tmp_path)
-    worker.train_cell(path)
-    found = measure_checkpoint(path / "checkpoint")
-    last = measure_checkpoint(path / "checkpoint", last=True)
+    party.train_cell(path)
+    found = measure_checkpoint(path)
+    last = measure_checkpoint(path, last=True)
     assert found["generator"] == "last epoch"
     assert found == last
     assert 0 < found["control_mre"] < found["mre"] < 2
@@ -454,9 +455,9 @@ def test_mre_of_a_classifying_cell_is_that_of_its_last_generator(one_cell: MakeC
 
 def test_mre_of_a_cell_without_generator_is_refused(one_cell: MakeCell, tmp_path: Path) -> None:
     path = directory_of(one_cell("supervised", **FEW), tmp_path)
-    worker.train_cell(path)
+    party.train_cell(path)
     with pytest.raises(UserError, match="supervised trains no generator: there is nothing that could reconstruct"):
-        measure_checkpoint(path / "checkpoint")
+        measure_checkpoint(path)
 
 
 # Every objective

@@ -1,6 +1,7 @@
 """Trainings that take turns end as they end alone, and one that fails leaves the others be."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,10 @@ import pytest
 import torch
 
 from ganzoo.config import Cell
-from ganzoo.durable import load_checkpoint
+from ganzoo.durable import load_checkpoint, save_checkpoint
+from ganzoo.party import read_data
 from ganzoo.side_by_side import _streams, side_by_side
 from ganzoo.train import Diverged, Training, weights_sha256
-from ganzoo.worker import read_data
 from ganzoo.zoo import Zoo
 
 MakeCell = Callable[..., Cell]
@@ -50,7 +51,10 @@ def test_taking_turns_changes_no_bit(one_cell: MakeCell, zoo: Zoo, tmp_path: Pat
     before = torch.get_rng_state()
     told: list[list[dict[str, Any]]] = [[], [], []]
     paths = [tmp_path / str(i) for i in range(3)]
-    assert side_by_side(together, paths, [points.append for points in told]) == [None] * 3
+    assert (
+        side_by_side(together, [partial(save_checkpoint, path) for path in paths], [points.append for points in told])
+        == [None] * 3
+    )
     assert [ends(one) for one in together] == [ends(one) for one in alone]
     assert [[point["epoch"] for point in points] for points in told] == [[0, 1, 2], [0, 1, 2, 3], [0, 1, 2]]
     assert [load_checkpoint(path)["round"] for path in paths] == [8, 12, 8]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ganzoo import train, worker
+from ganzoo import party, result, train
 from ganzoo.config import Cell
 from ganzoo.durable import load_checkpoint, save_checkpoint
 from ganzoo.errors import UserError
+from ganzoo.party import read_data
 from ganzoo.train import Diverged, Training, weights_sha256
-from ganzoo.worker import read_data
 from ganzoo.zoo import Zoo
 
 MakeCell = Callable[..., Cell]
@@ -86,7 +87,7 @@ def test_a_training_killed_after_every_round_ends_in_the_same_bits(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cell = one_cell(objective, checkpoint_seconds=1e-9, **changes)
+    cell = one_cell(objective, checkpoint_seconds=0.0, **changes)
     whole = training(cell, zoo)
     whole.run()
     assert whole.rounds >= 4
@@ -99,11 +100,11 @@ def test_a_training_killed_after_every_round_ends_in_the_same_bits(
         kill_after(one, 1, monkeypatch)
         if one.round < whole.rounds - 1:
             with pytest.raises(Killed):
-                one.run(path)
+                one.run(partial(save_checkpoint, path))
     last = training(cell, zoo)
     last.resume(path)
     assert last.round == whole.rounds - 1
-    last.run(path)
+    last.run(partial(save_checkpoint, path))
     assert bits(last.state_dict()) == bits(whole.state_dict())
     assert bits(load_checkpoint(path)) == bits(whole.state_dict())
 
@@ -170,11 +171,12 @@ def test_each_step_moves_its_own_network_and_no_other(
     one = training(one_cell(objective, recipe=recipe), zoo)
     step, moved = one._step, []
 
-    def watched(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    def watched(optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
         before = parameters(one.players.generator), parameters(one.players.critic)
-        step(optimizer, loss)
+        norm = step(optimizer, loss)
         after = parameters(one.players.generator), parameters(one.players.critic)
         moved.append((optimizer is one.critic_optimizer, before[0] != after[0], before[1] != after[1]))
+        return norm
 
     monkeypatch.setattr(one, "_step", watched)
     one.play()
@@ -214,9 +216,9 @@ def test_both_rates_fall_by_the_epoch(one_cell: MakeCell, zoo: Zoo, monkeypatch:
     one = training(one_cell("dcgan", epochs=5, shared=rule), zoo)
     step, rates = one._step, {True: [], False: []}
 
-    def watched(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    def watched(optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
         rates[optimizer is one.critic_optimizer].append(optimizer.param_groups[0]["lr"])
-        step(optimizer, loss)
+        return step(optimizer, loss)
 
     monkeypatch.setattr(one, "_step", watched)
     one.run()
@@ -329,16 +331,16 @@ def test_a_loss_that_is_not_a_number_ends_the_training_before_its_step(
     one_cell: MakeCell, plugin: Callable[..., Path], zoo: Zoo, tmp_path: Path
 ) -> None:
     own = Zoo.installed(plugin(SOON_NAN))
-    one = training(one_cell("gls-gan:cost=soon-nan", zoo=own), own)
+    one = training(one_cell("gls-gan:cost=soon-nan", zoo=own, checkpoint_seconds=0.0), own)
     healthy = training(one_cell("gls-gan:cost=identity"), zoo)
     with pytest.raises(Diverged, match="diverged@5") as caught:
-        one.run(tmp_path / "checkpoint")
+        one.run(partial(save_checkpoint, tmp_path / "checkpoint"))
     assert caught.value.round == 5
     for _ in range(5):
         healthy.play()
     assert parameters(one.players.critic) == parameters(healthy.players.critic)
     assert parameters(one.players.generator) == parameters(healthy.players.generator)
-    assert load_checkpoint(tmp_path / "checkpoint")["round"] == 4  # the last point of the curve
+    assert load_checkpoint(tmp_path / "checkpoint")["round"] == 5  # the last good state
 
 
 def test_infinity_diverges_too_and_so_does_the_generators_loss(one_cell: MakeCell, plugin: Callable[..., Path]) -> None:
@@ -482,7 +484,7 @@ def test_a_checkpoint_made_where_floats_round_differently_is_refused(
     save_checkpoint(tmp_path / "checkpoint", one.state_dict())
     here = train.fingerprint(torch.device("cpu"), "fp32")
     monkeypatch.setattr(train, "fingerprint", lambda device, precision: {**here, "threads": "7"})
-    with pytest.raises(UserError, match="was made with threads 1 and cannot be continued exactly with 7"):
+    with pytest.raises(UserError, match="was made with threads 1, here 7: it cannot be continued exactly"):
         one.resume(tmp_path / "checkpoint")
 
 
@@ -498,18 +500,19 @@ def directory_of(cell: Cell, tmp_path: Path) -> Path:
 
 def test_a_cell_trains_from_its_directory_alone_and_is_done_once(one_cell: MakeCell, tmp_path: Path) -> None:
     path = directory_of(one_cell("dcgan"), tmp_path)
-    row = worker.train_cell(path)
+    row = party.train_cell(path)
     assert row["verdict"] == "done"
     assert row["test_images"] == 8
     assert row["rounds"] == 8
-    (path / "checkpoint").unlink()
-    again = worker.train_cell(path, lambda point: pytest.fail("trained again"))
+    for left in path.glob("checkpoint-*"):
+        left.unlink()
+    again = party.train_cell(path, lambda point: pytest.fail("trained again"))
     assert again == json.loads(json.dumps(row))
 
 
 def test_a_conditional_cell_of_very_few_test_images_is_done(one_cell: MakeCell, tmp_path: Path) -> None:
     path = directory_of(one_cell("cls-gan", test_images=3), tmp_path)
-    row = worker.train_cell(path)
+    row = party.train_cell(path)
     assert row["verdict"] == "done"
     assert row["conditional"] is True
     assert row["test_mre_any_label"] is not None
@@ -528,7 +531,7 @@ def test_the_plugins_code_must_be_the_planned_one(
     cell = one_cell("gls-gan:cost=mine", zoo=Zoo.installed(path), plugins=[str(path)])
     path.write_text(path.read_text() + "\n# another text\n")
     with pytest.raises(UserError, match="cost 'mine' has changed since this run was planned"):
-        worker.train_cell(directory_of(cell, tmp_path))
+        party.train_cell(directory_of(cell, tmp_path))
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"verdict": 1}'])
@@ -536,22 +539,26 @@ def test_a_damaged_cell_or_row_is_named(content: str, one_cell: MakeCell, tmp_pa
     path = directory_of(one_cell("dcgan"), tmp_path)
     (path / "row.json").write_text(content)
     with pytest.raises(UserError, match=r"row.json .*; delete it"):
-        worker.train_cell(path)
+        result.read_row(path)
+    with pytest.warns(UserWarning, match=r"row.json .*: set aside, it is made again"):
+        row = party.train_cell(path)
+    assert row["verdict"] == "done"
+    assert (path / "row.json.damaged").read_text() == content
     (path / "row.json").unlink()
     (path / "cell.json").write_text(content)
     with pytest.raises(UserError, match=r"cell.json describes no cell"):
-        worker.train_cell(path)
+        party.train_cell(path)
 
 
 def test_a_sparse_curve_begins_its_last_fifth_before_the_last_20_percent() -> None:
     curve = [(0, 9.0), (7, 0.4), (9, 0.1), (10, 0.2)]
-    found = worker.last_fifth([{"epoch": epoch, "validation_mre": error} for epoch, error in curve])
+    found = result.last_fifth([{"epoch": epoch, "validation_mre": error} for epoch, error in curve])
     assert found == pytest.approx((0.4 - 0.1) / 0.2)
 
 
 def test_two_points_say_nothing_of_settling() -> None:
-    assert worker.last_fifth([{"epoch": epoch, "validation_mre": 0.2} for epoch in (0, 5, 10)]) is None
-    assert worker.last_fifth([{"epoch": epoch, "validation_mre": 0.2} for epoch in (0, 1)]) is None
+    assert result.last_fifth([{"epoch": epoch, "validation_mre": 0.2} for epoch in (0, 5, 10)]) is None
+    assert result.last_fifth([{"epoch": epoch, "validation_mre": 0.2} for epoch in (0, 1)]) is None
 
 
 def test_a_checkpoint_of_other_images_is_refused(one_cell: MakeCell, zoo: Zoo, tmp_path: Path) -> None:
@@ -565,9 +572,9 @@ def test_a_checkpoint_of_other_images_is_refused(one_cell: MakeCell, zoo: Zoo, t
 
 def test_the_last_fifth_says_whether_a_curve_has_settled() -> None:
     curve = [{"epoch": epoch, "validation_mre": 10.0 / (epoch + 1)} for epoch in range(11)]
-    assert worker.last_fifth(curve) == pytest.approx((10 / 9 - 10 / 11) / (10 / 11))
+    assert result.last_fifth(curve) == pytest.approx((10 / 9 - 10 / 11) / (10 / 11))
     flat = [{"epoch": epoch, "validation_mre": 0.2 if epoch >= 8 else 5.0} for epoch in range(11)]
-    assert worker.last_fifth(flat) == 0.0
+    assert result.last_fifth(flat) == 0.0
 
 
 # On a GPU
@@ -577,7 +584,7 @@ def test_the_last_fifth_says_whether_a_curve_has_settled() -> None:
 def test_an_objective_trains_and_resumes_on_cuda(objective: str, one_cell: MakeCell, zoo: Zoo, tmp_path: Path) -> None:
     cell = one_cell(objective, device="cuda")
     one = training(cell, zoo)
-    one.run(tmp_path / "checkpoint")
+    one.run(partial(save_checkpoint, tmp_path / "checkpoint"))
     again = training(cell, zoo)
     again.resume(tmp_path / "checkpoint")
     assert bits(again.state_dict()) == bits(one.state_dict())
@@ -594,4 +601,6 @@ def test_cuda_names_the_round_of_the_first_bad_loss(
 ) -> None:
     own = Zoo.installed(plugin(SOON_NAN))
     with pytest.raises(Diverged, match="diverged@5"):
-        training(one_cell("gls-gan:cost=soon-nan", zoo=own, device="cuda", capture=False), own).run(tmp_path / path)
+        training(one_cell("gls-gan:cost=soon-nan", zoo=own, device="cuda", capture=False), own).run(
+            partial(save_checkpoint, tmp_path / path)
+        )

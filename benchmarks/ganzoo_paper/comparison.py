@@ -15,8 +15,8 @@ from ganzoo.progress import following
 from ganzoo.report import reported
 from ganzoo.report.figures import draw
 from ganzoo.report.text import counted
+from ganzoo.result import read_pictures
 from ganzoo.statistics import Difference, differences_to, interval_of_mean
-from ganzoo.worker import read_pictures
 from ganzoo.zoo import Zoo
 
 TRAINING_IMAGES = {"cifar10": [30_000, 7_500, 7_500], "mnist": [50_000, 10_000, 10_000]}
@@ -30,7 +30,7 @@ class Compared:
         self.folder, self.rows, self.table = folder, rows, table
 
     def pictures(self, label: str, seed: int = 0) -> dict[str, Any]:
-        """What `worker.read_pictures` finds for a contender; its label as in the rows."""
+        """What `result.read_pictures` finds for a contender; its label as in the rows."""
         (row,) = [r for r in self.rows if r["label"] == label and r["seed"] == seed and r["fold"] in (None, 0)]
         (directory,) = (self.folder / "cells").glob(f"*-{row['cell'][:8]}")
         return read_pictures(directory)

@@ -15,9 +15,9 @@ import torch
 from ganzoo.arithmetic import Precision, products_in, require_precision
 from ganzoo.config import Plan, cells, read_plan
 from ganzoo.errors import UserError
+from ganzoo.party import read_data
 from ganzoo.randomness import stream, undisturbed
 from ganzoo.train import LOOK_EVERY, Diverged, Training
-from ganzoo.worker import read_data
 from ganzoo.zoo import Zoo
 from ganzoo_speed import networks, roofline
 from ganzoo_speed.drivers.answer import Setting

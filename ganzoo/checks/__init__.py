@@ -1,4 +1,4 @@
-"""The contracts of the five hooks as one table of checks: the command, pytest and JSON all read it.
+"""The contracts of the six hooks as one table of checks: the command, pytest and JSON all read it.
 
 report = run_checks(Zoo.installed().find("cost", "leaky"))
 print(report.text())
@@ -9,6 +9,7 @@ from typing import Any
 
 from ganzoo.checks.costs import COSTS
 from ganzoo.checks.counterexample import Refuted, Skipped
+from ganzoo.checks.engines import ENGINES
 from ganzoo.checks.margins import MARGINS
 from ganzoo.checks.networks import NETWORKS
 from ganzoo.checks.objectives import OBJECTIVES
@@ -20,7 +21,7 @@ __all__ = [
     "CHECKS", "Check", "Refuted", "Report", "Result", "Skipped", "Subject", "as_entry", "replay", "run_checks",
 ]  # fmt: skip
 
-CHECKS: tuple[Check, ...] = (*COSTS, *MARGINS, *OBJECTIVES, *NETWORKS)
+CHECKS: tuple[Check, ...] = (*COSTS, *MARGINS, *OBJECTIVES, *NETWORKS, *ENGINES)
 
 
 def run_checks(

@@ -1,6 +1,8 @@
 """Image files -> one tensor. Headers are read first: what does not fit is refused before decoding starts."""
 
+import math
 import os
+import stat
 import struct
 import warnings
 import zlib
@@ -14,11 +16,14 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ganzoo.data.image_set import ImageSet
-from ganzoo.errors import UserError
+from ganzoo.data.limits import require_inside, require_memory, require_room
+from ganzoo.data.png import require_all_rows
+from ganzoo.errors import UserError, printable
 
 ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 FORMATS = ("BMP", "JPEG", "PNG", "WEBP")  # by content: a PostScript file named x.png would start a program
 LARGEST_PIXELS = 64_000_000
+LARGEST_FILE = 8 * LARGEST_PIXELS  # four channels of 16 bits
 GREY_MODES = {"1", "L", "LA"}
 
 _UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, struct.error, zlib.error)
@@ -50,7 +55,6 @@ def folder_set(root: Path, size: int | None, skip_corrupt: bool) -> ImageSet:
 
 def _found(root: Path) -> list[Path]:
     found: list[Path] = []
-    real_root = root.resolve()
 
     def refuse(error: OSError) -> None:
         raise UserError(f"{error.filename} cannot be read ({error.strerror})") from error
@@ -66,14 +70,7 @@ def _found(root: Path) -> list[Path]:
             path = Path(here, name)
             if name.startswith(".") or path.suffix.lower() not in ENDINGS:
                 continue
-            try:
-                inside = not path.is_symlink() or path.resolve().is_relative_to(real_root)
-            except (OSError, RuntimeError) as error:  # a link to itself
-                raise UserError(f"{path} cannot be followed ({' '.join(str(error).split())})") from None
-            if not inside:
-                raise UserError(f"{path} is a link out of {root}: put the image itself there")
-            if path.exists() and not path.is_file():
-                raise UserError(f"{path} is not an ordinary file")  # opening a pipe would wait for ever
+            require_inside(path, root)
             found.append(path)
     if not found:
         raise UserError(f"no images in {root}; looked for {', '.join(ENDINGS)}, in its subfolders too")
@@ -85,7 +82,8 @@ def read_files(paths: Sequence[Path], size: int | None, skip_corrupt: bool) -> t
 
     With `size` each image's central square is brought to size x size; without, all must be of one square
     size. Raises UserError for a corrupt file (with `skip_corrupt` it is left out, with one warning),
-    for one of more than 64 megapixels and for one of more than 8 bits a channel.
+    for one of more than 64 megapixels, for one of more than 8 bits a channel, for what is no ordinary file, and where
+    all of them would take more memory than `require_room` grants.
     """
     problems: dict[int, str] = {}
     headers: dict[int, tuple[str, tuple[int, int]]] = {}
@@ -96,7 +94,9 @@ def read_files(paths: Sequence[Path], size: int | None, skip_corrupt: bool) -> t
             raise UserError(f"{problem}; remove it, or leave such files out with skip_corrupt") from error
         problems[place] = problem
 
+    stored = 0
     for place, path in enumerate(paths):
+        stored += _stored(path)
         try:
             headers[place] = _header(path)
         except Image.DecompressionBombError as error:
@@ -115,26 +115,47 @@ def read_files(paths: Sequence[Path], size: int | None, skip_corrupt: bool) -> t
         raise UserError(f"none of the {len(paths)} files is a readable image; the first: {problems[0]}")
     edge = _common_edge(paths, headers) if size is None else size
     mode = "L" if all(mode in GREY_MODES for mode, _ in headers.values()) else "RGB"
-    pixels = np.zeros((len(paths), edge, edge, len(mode)), dtype=np.uint8)
+    shape = (len(paths), len(mode), edge, edge)
+    where = f"{len(paths)} images ({paths[0]} is the first)"
+    if size is None:
+        require_room(where, math.prod(shape), stored)
+    else:
+        require_memory(where, math.prod(shape))
+    pixels = np.zeros(shape, dtype=np.uint8)
 
     def read(place: int) -> None:
         try:
-            pixels[place] = _pixels(paths[place], mode, size).reshape(edge, edge, len(mode))
+            pixels[place] = _pixels(paths[place], mode, size).reshape(edge, edge, len(mode)).transpose(2, 0, 1)
         except _UNREADABLE as error:
             refuse_or_note(place, error)
 
-    with ThreadPoolExecutor() as pool:  # Pillow decodes without the interpreter lock
+    # Pillow decodes without the interpreter lock. All that is decoded at a time has the pixels that one image may have.
+    largest = max(width * height for _mode, (width, height) in headers.values())
+    with ThreadPoolExecutor(max(1, min(os.cpu_count() or 1, LARGEST_PIXELS // max(1, largest)))) as pool:
         for _ in pool.map(read, headers):
             pass
     if problems:
         if len(problems) == len(paths):
             raise UserError(f"none of the {len(paths)} files is a readable image; the first: {problems[0]}")
         first = problems[min(problems)]
-        warnings.warn(f"left out {len(problems)} of {len(paths)} files; the first: {first}", stacklevel=2)
+        warnings.warn(printable(f"left out {len(problems)} of {len(paths)} files; the first: {first}"), stacklevel=2)
     kept = [place for place in range(len(paths)) if place not in problems]
     if problems:
         pixels = pixels[kept]
-    return torch.from_numpy(pixels.transpose(0, 3, 1, 2)).contiguous(), kept
+    return torch.from_numpy(pixels), kept
+
+
+def _stored(path: Path) -> int:
+    """Bytes of the file, 0 where there is none. UserError for what opening would wait for, and for a huge one."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0  # opening it says why
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{path} is not an ordinary file")
+    if status.st_size > LARGEST_FILE:
+        raise UserError(f"{path} is too large: it has {status.st_size:,} bytes; at most {LARGEST_FILE:,} are read")
+    return status.st_size
 
 
 def _header(path: Path) -> tuple[str, tuple[int, int]]:
@@ -163,6 +184,8 @@ def _common_edge(paths: Sequence[Path], headers: dict[int, tuple[str, tuple[int,
 
 def _pixels(path: Path, mode: str, size: int | None) -> np.ndarray:
     with Image.open(path, formats=FORMATS) as opened:
+        if opened.format == "PNG":
+            require_all_rows(path)
         image = ImageOps.exif_transpose(opened)  # of a square or a square to be, so no shape changes here
         if image.has_transparency_data:
             image = image.convert("RGBA")  # straight from a palette to RGB, Pillow warns

@@ -1,6 +1,9 @@
 """A name -> a set of square images."""
 
+import gzip
+import io
 import os
+import zlib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from torch.nn import functional as F
 
 from ganzoo.data.folder import folder_set
 from ganzoo.data.image_set import ImageSet, channels_first
+from ganzoo.data.limits import require_memory
 from ganzoo.data.mapped import mapped_set
 from ganzoo.data.npz import npz_set
 from ganzoo.data.official import DIGITS, OFFICIAL, official_set
@@ -20,6 +24,8 @@ SETS = ("digits", *OFFICIAL, "folder", "npy", "npz")
 """The names `load_images` accepts."""
 
 DIGITS_FILE = "datasets/data/digits.csv.gz"  # in scikit-learn's folder
+LARGEST_DIGITS_FILE = 1 << 20
+"""Bytes, unpacked; it has half as many."""
 
 CHUNK = 1024  # images resized at once, in float32
 
@@ -39,8 +45,16 @@ def load_images(
     about their centre. `download` permits to fetch what is absent, `skip_corrupt` to leave unreadable image
     files out.
 
-    Raises UserError for an unknown name, an absent or damaged set, and images not of one square shape.
+    Raises UserError for an unknown name, an absent or damaged set, images not of one square shape, and a set that
+    memory does not hold.
     """
+    try:
+        return _loaded(name, path, size, download, skip_corrupt)
+    except MemoryError as error:
+        raise UserError(f"{name}: there is not enough memory for it ({' '.join(str(error).split())})") from error
+
+
+def _loaded(name: str, path: Path | None, size: int | None, download: bool, skip_corrupt: bool) -> ImageSet:
     if name not in SETS:
         raise UserError(f"no image set named '{name}'{did_you_mean(name, SETS)}")
     if size is not None and (type(size) is not int or size < 1):
@@ -93,11 +107,28 @@ def _digits_table() -> np.ndarray:
     assert package.origin is not None
     file = Path(package.origin).parent / DIGITS_FILE
     if file.is_file():
-        return np.loadtxt(file, delimiter=",")
+        return _csv(file)
     from sklearn.datasets import load_digits
 
     raw = load_digits()
     return np.column_stack([raw.data, raw.target])
+
+
+def _csv(file: Path) -> np.ndarray:
+    """(N, 65) of a packed file; UserError where it is not scikit-learn's."""
+    try:
+        with gzip.open(file) as packed:
+            content = packed.read(LARGEST_DIGITS_FILE + 1)
+        if len(content) > LARGEST_DIGITS_FILE:
+            raise ValueError(f"it unpacks to more than {LARGEST_DIGITS_FILE:,} bytes")
+        table = np.loadtxt(io.BytesIO(content), delimiter=",", ndmin=2)
+        pixels, classes = table[:, :-1], table[:, -1]
+        if table.shape != (1797, 65) or not ((pixels >= 0) & (pixels <= 16)).all() or {*classes} != {*range(10)}:
+            raise ValueError("it does not hold 1797 digits")
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        said = " ".join(str(error).split())
+        raise UserError(f"digits: {file} is damaged ({said}); install scikit-learn again") from error
+    return table
 
 
 def _as_it_is(images: ImageSet, size: int | None) -> ImageSet:
@@ -114,7 +145,7 @@ def _as_it_is(images: ImageSet, size: int | None) -> ImageSet:
 
 def _square(images: ImageSet, size: int | None) -> ImageSet:
     """The set with square images: as they are, or their central square brought to size x size."""
-    _channels, height, width = images.image_shape
+    channels, height, width = images.image_shape
     if size is None:
         if height != width:
             raise UserError(
@@ -124,6 +155,7 @@ def _square(images: ImageSet, size: int | None) -> ImageSet:
         return images
     if height == width == size:
         return images
+    require_memory(f"{images.name} at size={size}", len(images.images) * channels * size * size)
     edge = min(height, width)
     top, left = (height - edge) // 2, (width - edge) // 2
     centre = images.images[:, :, top : top + edge, left : left + edge]

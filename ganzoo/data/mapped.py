@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ganzoo.data.array_header import read_array_header
 from ganzoo.data.image_set import ImageSet, channels_first_view
 from ganzoo.data.npz import renumbered
 from ganzoo.durable import commit
@@ -129,6 +130,10 @@ def _opened(path: Path) -> np.ndarray:
     if not path.is_file():
         raise UserError(f"no .npy file at {path}")
     try:
+        with path.open("rb") as file:
+            header = read_array_header(file)
+        if header.length + header.nbytes > (size := path.stat().st_size):
+            raise ValueError(f"shape {header.shape} takes {header.nbytes:,} bytes, and the file has {size:,}")
         array = np.lib.format.open_memmap(path, mode="r")
         # Batches are scattered: reading ahead of each image costs several times what the image does.
         mapping: Any = array.base

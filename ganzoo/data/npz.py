@@ -1,5 +1,6 @@
 """A numpy archive of images -> one set."""
 
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -8,51 +9,40 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ganzoo.data.array_header import read_array_header
 from ganzoo.data.image_set import ImageSet, channels_first
+from ganzoo.data.limits import require_room
 from ganzoo.errors import UserError
+
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""What numpy writes. The others that a zip may have inflate without bound, however few bytes are asked for."""
+READ_AT_ONCE = 1 << 20
 
 
 def npz_set(path: Path) -> ImageSet:
     """`images`, (N, H, W), (N, H, W, C) or (N, C, H, W) uint8, and if there, `labels`, (N,) integers.
 
     Where a shape can be read both ways, the last axis holds the channels. Labels are renumbered 0..k-1 in
-    ascending order; the classes are their former values. Nothing pickled is loaded.
+    ascending order; the classes are their former values. Nothing pickled is loaded, nothing is inflated beyond what
+    the headers say and `require_room` grants.
     """
-    arrays = _arrays(path)
-    array = arrays["images"]
-    found = f"{path}: images is {array.dtype} of shape {array.shape}"
-    if array.dtype != np.uint8:
-        raise UserError(f"{found}; expected uint8 in 0..255")
-    images = channels_first(array)
-    if images is None:
-        raise UserError(f"{found}; expected (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1 or 3")
-    if images.numel() == 0:
-        raise UserError(f"{found}: there is nothing in it")
-    if "labels" not in arrays:
-        return ImageSet("npz", images, None, ())
-    labels, classes = renumbered(f"{path}: labels", arrays["labels"], len(images))
-    return ImageSet("npz", images, labels, classes)
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise UserError(f"{path} is not an ordinary file")  # opening a pipe would wait for ever
     try:
-        with path.open("rb") as file:  # np.load leaves a file it opened itself open when it is damaged
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
+        with path.open("rb") as file:
+            if file.read(6) == np.lib.format.MAGIC_PREFIX:
                 raise UserError(f"{path} is a single array (.npy); save it as .npz under the name 'images'")
-            if "images" not in loaded:
-                raise UserError(f"{path} has no array 'images'; it has: {', '.join(loaded.files) or 'none'}")
-            arrays = {name: loaded[name] for name in ("images", "labels") if name in loaded}
-            for name, array in arrays.items():
-                if not isinstance(array, np.ndarray):
-                    raise UserError(f"{path}: {name} is not an array; save it with numpy.savez")
-            return arrays
+        with zipfile.ZipFile(path) as archive:
+            images = _images(path, archive)
+            labels = _array(path, archive, "labels", len(images))
     except UserError:
         raise
     except (  # the last two: an encrypted member, an unknown compression
         OSError,
         ValueError,
         EOFError,
+        LookupError,
+        struct.error,
         zipfile.BadZipFile,
         zlib.error,
         MemoryError,
@@ -60,11 +50,70 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         NotImplementedError,
     ) as error:
         raise UserError(f"{path} cannot be read as an .npz file ({' '.join(str(error).split())})") from error
+    if labels is None:
+        return ImageSet("npz", images, None, ())
+    numbers, classes = renumbered(f"{path}: labels", labels, len(images))
+    return ImageSet("npz", images, numbers, classes)
+
+
+def _images(path: Path, archive: zipfile.ZipFile) -> Tensor:
+    array = _array(path, archive, "images")
+    if array is None:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        raise UserError(f"{path} has no array 'images'; it has: {', '.join(names) or 'none'}")
+    images = channels_first(array)
+    if images is None:
+        raise UserError(
+            f"{path}: images is {array.dtype} of shape {array.shape}; expected (N, H, W), (N, H, W, C) or"
+            " (N, C, H, W) with C = 1 or 3"
+        )
+    if images.numel() == 0:
+        raise UserError(f"{path}: images is {array.dtype} of shape {array.shape}: there is nothing in it")
+    return images
+
+
+def _array(path: Path, archive: zipfile.ZipFile, name: str, count: int | None = None) -> np.ndarray | None:
+    """The array of that name, inflated once its header suits: uint8, or `count` integers. None if absent."""
+    member = next((m for m in archive.infolist() if m.filename in (name, f"{name}.npy")), None)
+    if member is None:
+        return None
+    if member.compress_type not in COMPRESSIONS:
+        raise ValueError(f"{name} is compressed in a way that numpy does not write")
+    with archive.open(member) as file:
+        try:
+            header = read_array_header(file)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+        if count is not None:
+            require_integers(f"{path}: {name}", header.shape, header.dtype, count)
+        elif header.dtype != np.uint8:
+            raise UserError(f"{path}: {name} is {header.dtype} of shape {header.shape}; expected uint8 in 0..255")
+        if header.length + header.nbytes != member.file_size:
+            raise ValueError(
+                f"{name}: shape {header.shape} takes {header.nbytes:,} bytes, and there are"
+                f" {member.file_size - header.length:,}"
+            )
+        require_room(f"{path}: {name}", header.nbytes, min(member.compress_size, path.stat().st_size))
+        array = np.empty(header.nbytes, np.uint8)
+        at = 0
+        while part := file.read(min(len(array) - at, READ_AT_ONCE)):
+            array[at : at + len(part)] = np.frombuffer(part, np.uint8)
+            at += len(part)
+        if at < len(array):
+            raise EOFError(f"{name} ends after {at:,} of {len(array):,} bytes")
+        if file.read(1):
+            raise ValueError(f"{name} is longer than its header says")
+    found = array.view(header.dtype)
+    return found.reshape(header.shape[::-1]).T if header.fortran else found.reshape(header.shape)
+
+
+def require_integers(where: str, shape: tuple[int, ...], dtype: np.dtype, count: int) -> None:
+    if shape != (count,) or not np.issubdtype(dtype, np.integer):
+        raise UserError(f"{where} is {dtype} of shape {shape}; expected integers of shape ({count},)")
 
 
 def renumbered(where: str, values: np.ndarray, count: int) -> tuple[Tensor, tuple[str, ...]]:
     """Labels 0..k-1 in ascending order of the values, and the values. UserError, beginning with `where`, if bad."""
-    if values.shape != (count,) or not np.issubdtype(values.dtype, np.integer):
-        raise UserError(f"{where} is {values.dtype} of shape {values.shape}; expected integers of shape ({count},)")
+    require_integers(where, values.shape, values.dtype, count)
     former, labels = np.unique(values, return_inverse=True)
     return torch.from_numpy(labels.astype(np.int64)), tuple(str(value) for value in former)

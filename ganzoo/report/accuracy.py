@@ -6,7 +6,8 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from ganzoo.report.text import as_text, counted, inert, number, span
+from ganzoo.errors import printable
+from ganzoo.report.text import as_text, counted, named, number, span
 from ganzoo.statistics import FEW, Difference, Interval, differences_to, interval_of_mean, reach, smallest_p
 
 
@@ -98,13 +99,13 @@ def table(ranking: Ranking) -> str:
         d = s.difference
         shown.add_row(
             str(place) if s.accuracy is not None else "-",
-            Text(inert(s.label)),
+            Text(named(s.label)),
             number(s.accuracy),
             span(s.interval),
             number(d and d.mean, "+.4f"),
             span(d and d.interval, "+.4f"),
             "-" if d is None or d.pairs < 2 else f"{d.p_holm:.3f}",
-            s.classifier or "-",
+            Text(printable(s.classifier or "-")),
             Text(counted(s.verdicts)),
         )
     for name, accuracy in sorted(ranking.baselines.items(), key=lambda item: -item[1]):
@@ -119,7 +120,7 @@ def notes(ranking: Ranking) -> list[str]:
         if ranking.held_out
         else "the test images, after the last round: nothing was selected on them or on validation"
     )
-    reference = f"Reference: {ranking.reference}, the plan's first."
+    reference = f"Reference: {named(ranking.reference)}, the plan's first."
     certainty = f"One seed: neither intervals nor a test. {reference}"
     if ranking.seeds > 1:
         certainty = (

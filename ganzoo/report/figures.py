@@ -1,6 +1,7 @@
 """Figures of a run as PNG: validation curves, samples, reconstructions."""
 
 import io
+import warnings
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -10,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
 from ganzoo.durable import commit
-from ganzoo.worker import read_pictures
+from ganzoo.errors import printable
+from ganzoo.result import read_pictures
 
 
 def draw(rows: list[dict[str, Any]], baselines: dict[str, float], folder: Path) -> list[Path]:
@@ -47,7 +49,7 @@ def curves(rows: list[dict[str, Any]], baselines: dict[str, float], name: str = 
         length = min(len(curve) for curve in found)
         epochs = [point["epoch"] for point in found[0][:length]]
         values = np.array([[point[name] for point in curve[:length]] for curve in found])
-        (line,) = axes.plot(epochs, values.mean(axis=0), label=label)
+        (line,) = axes.plot(epochs, values.mean(axis=0), label=shown(label))
         axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), alpha=0.2, color=line.get_color())
     for baseline, error in baselines.items():
         if baseline.startswith("pca"):
@@ -69,13 +71,19 @@ TITLE = 44
 """Characters that fit above a grid of samples."""
 
 
+def shown(label: str, width: int = TITLE) -> str:
+    """A contender's name as a figure can carry it, two lines at most: it may hold anything, and `_` would hide it."""
+    name = printable(label, 2 * width)
+    return fill(f" {name}" if name.startswith("_") else name, width)
+
+
 def samples(pictures: dict[str, dict[str, np.ndarray]]) -> Figure:
     """Samples of each objective's first seed, all from the same z; a conditional one shows a class a column."""
     columns = min(3, len(pictures))
     lines = -(-len(pictures) // columns)
     figure = Figure(figsize=(3.2 * columns, 3.4 * lines), layout="constrained")
     for place, (label, found) in enumerate(pictures.items(), start=1):
-        title = fill(label, TITLE)
+        title = shown(label)
         _show(figure.add_subplot(lines, columns, place), _grid(found["samples"], int(found["across"])), title)
     return figure
 
@@ -87,7 +95,7 @@ def reconstructions(pictures: dict[str, dict[str, np.ndarray]]) -> Figure:
     count = len(first["originals"])
     _show(figure.add_subplot(len(pictures) + 1, 1, 1), _grid(first["originals"], count), "test images")
     for place, (label, found) in enumerate(pictures.items(), start=2):
-        title = f"{label} ({found['errors'].mean():.4f})"
+        title = f"{shown(label, 2 * TITLE)} ({found['errors'].mean():.4f})"
         _show(figure.add_subplot(len(pictures) + 1, 1, place), _grid(found["reconstructions"], count), title)
     return figure
 
@@ -112,6 +120,8 @@ def _show(axes: Any, picture: np.ndarray, title: str) -> None:
 def save(figure: Figure, path: Path, dpi: int = 120) -> Path:
     buffer = io.BytesIO()
     # No date and no version in the file: the same rows give the same bytes.
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a name in any script: a box stands for it
+        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     commit(path, buffer.getvalue())
     return path

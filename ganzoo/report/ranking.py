@@ -7,9 +7,9 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from ganzoo.report.text import as_text, counted, inert, number, span
+from ganzoo.report.text import as_text, counted, named, number, span
+from ganzoo.result import read_pictures
 from ganzoo.statistics import FEW, Difference, Interval, differences_to, interval_of_mean, reach, smallest_p
-from ganzoo.worker import read_pictures
 
 
 class Standing(NamedTuple):
@@ -142,7 +142,7 @@ def _table(ranking: Ranking) -> Table:
         d = s.difference
         shown.add_row(
             str(place) if s.test_mre is not None else "-",
-            Text(inert(s.label)),
+            Text(named(s.label)),
             number(s.test_mre),
             span(s.interval),
             number(s.test_mre_last),
@@ -184,9 +184,9 @@ def notes(ranking: Ranking) -> list[str]:
     for s in ranking.standings:
         if s.any_label is not None:
             said.append(
-                f"{s.label} is trained on labels, its networks take the class, and each image is sought under its own"
-                f" label. On the first {s.label_images} test images: own label {s.own_label:.4f}, best of all labels"
-                f" {s.any_label:.4f}."
+                f"{named(s.label)} is trained on labels, its networks take the class, and each image is sought under"
+                f" its own label. On the first {s.label_images} test images: own label {s.own_label:.4f}, best of all"
+                f" labels {s.any_label:.4f}."
             )
     if any(s.done > s.settled for s in ranking.standings):
         said.append(

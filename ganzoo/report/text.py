@@ -8,6 +8,7 @@ from textwrap import fill, shorten
 from rich.console import Console
 from rich.table import Table
 
+from ganzoo.errors import printable
 from ganzoo.statistics import Interval
 
 
@@ -16,7 +17,7 @@ def as_text(table: Table, notes: Sequence[str]) -> str:
     out = StringIO()
     Console(file=out, width=180, color_system=None, highlight=False).print(table)
     lines = [line.rstrip() for line in out.getvalue().splitlines()]
-    return "\n".join([*lines, "", *(fill(inert(note), 120, subsequent_indent="  ") for note in notes)]) + "\n"
+    return "\n".join([*lines, "", *(fill(printable(note), 120, subsequent_indent="  ") for note in notes)]) + "\n"
 
 
 def counted(verdicts: Sequence[str]) -> str:
@@ -24,12 +25,16 @@ def counted(verdicts: Sequence[str]) -> str:
     counts = Counter(verdicts)
     parts = [f"{counts.pop('done')} done" if "done" in counts else ""]
     parts += [verdict if n == 1 else f"{n} x {verdict}" for verdict, n in counts.items()]
-    return ", ".join(shorten(inert(part), 60) for part in parts if part)
+    return ", ".join(shorten(printable(part), 60) for part in parts if part)
 
 
-def inert(text: str) -> str:
-    """Harmless on a terminal: a name may hold anything."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+NAME = 240
+"""Characters of a contender's name in a table or a note."""
+
+
+def named(label: str) -> str:
+    """A contender's name for people: it may hold anything, a hyperparameter's value say, of any length."""
+    return printable(label, NAME)
 
 
 def number(value: float | None, form: str = ".4f") -> str:

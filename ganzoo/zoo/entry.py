@@ -159,8 +159,8 @@ def read_entry(function: Callable[..., Any], origin: Origin) -> Entry:
     name = getattr(function, "ganzoo_name", function.__name__.replace("_", "-"))
     signature = inspect.signature(function)
     quoted = f"{kind} '{name}': {function.__name__}{_short(signature)}"
-    if not NAME.fullmatch(name):
-        raise UserError(f"{quoted}: '{name}' is no name; one matches {NAME.pattern}")
+    if not NAME.fullmatch(name) or ".." in name:
+        raise UserError(f"{quoted}: '{name}' is no name; one matches {NAME.pattern} and has no '..' in it")
     if name in AMBIGUOUS:
         raise UserError(f"{quoted}: the name '{name}' is ambiguous: {AMBIGUOUS[name]}")
     try:
