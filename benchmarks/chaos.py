@@ -451,12 +451,12 @@ class Storm:
 
     def fill(self) -> str | None:
         """Take what is left on the small disk, all but a little, for some seconds."""
-        if self.folder.parent == self.out or self.full_until is not None:
+        if not self.folder.parent.is_mount() or self.full_until is not None:
             return None
         left = self.random.choice([0, 0, 1000, 100_000])
         with (self.folder.parent / "filler").open("wb", buffering=0) as file:
             piece = 1 << 20
-            while piece >= 512:
+            while piece >= 512 and file.tell() <= SMALL_DISK << 20:  # never a disk of another size
                 try:
                     file.write(bytes(piece))
                 except OSError as error:
@@ -470,7 +470,8 @@ class Storm:
 
     def _clear_disk(self) -> None:
         self.full_until = None
-        (self.folder.parent / "filler").unlink(missing_ok=True)
+        if self.folder.parent.is_mount():
+            (self.folder.parent / "filler").unlink(missing_ok=True)
 
     def tear(self, how: str) -> str | None:
         """Truncate a random file of a cell, or flip one of its bits; never the only whole checkpoint."""

@@ -25,8 +25,8 @@ from typing import Any
 import torch
 
 from ganzoo.bench import processor_name, provenance
-from ganzoo.engines import usable_cores
 from ganzoo.durable import commit
+from ganzoo.engines import usable_cores
 from ganzoo_speed import rounds
 from ganzoo_speed.plain import OBJECTIVES
 from ganzoo_speed.rivals import ENVIRONMENTS, NOT_ON_THE_INDEX, RIVALS

@@ -481,7 +481,7 @@ def require_fair(rows: list[dict[str, Any]], one_recipe: bool = True) -> None:
     with one recipe for all also the same optimisation and number of rounds. Raises UserError."""
     first: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
-        if "hashes" not in row:
+        if "hashes" not in row or row.get("inexact"):  # of an inexact row the table says so
             continue
         shared = {**row["hashes"], "fingerprint": row["fingerprint"]}
         if one_recipe and not row["recipe_changes"]:

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shlex
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -39,6 +40,8 @@ def main() -> None:
     after SIGUSR2, 130 after Ctrl-C, 143 after SIGTERM, 0 otherwise."""
     from ganzoo.pulse import Stopped
 
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, _leave)
     warnings.formatwarning = lambda message, *_, **__: f"ganzoo: {message}\n"
     # By version, typer carries a copy of click or takes the installed one; the class has the same name in both.
     slip: type[typer.BadParameter] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -64,6 +67,12 @@ def main() -> None:
     if status == 130:  # how typer returns a KeyboardInterrupt
         _end("interrupted; the same command resumes where this one stopped", 130)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _leave(number: int, _: object) -> None:
+    """While nothing is at work that could be saved. An exception might meet an import that swallows it."""
+    os.write(2, b"ganzoo: stopped; the same command resumes where this one stopped\n")
+    os._exit(75 if number == signal.SIGUSR2 else 128 + number)
 
 
 def _end(message: str, status: int) -> None:

@@ -14,7 +14,7 @@ from ganzoo.data import Splits, load_images, split
 from ganzoo.data_parallel import part
 from ganzoo.durable import commit_sealed, read_sealed
 from ganzoo.errors import UserError
-from ganzoo.result import conclude, concluded, is_final, read_cell, whole_row, write_row
+from ganzoo.result import concluded, is_final, read_cell, require_pictures, whole_row, write_row
 from ganzoo.saving import Keep
 from ganzoo.side_by_side import side_by_side
 from ganzoo.stacked import kind, stackable
@@ -105,9 +105,11 @@ def train_cells(
     trainings: dict[Path, Training] = {}
     for directory in directories:
         try:
+            require_pictures(directory)
             row = whole_row(directory)
-            if row is not None and is_final(row):
-                found[directory] = _concluded(directory, row, fence)
+            # Without its verdict it is made again: a kill or a power cut may have left it without its pictures.
+            if row is not None and is_final(row) and concluded(directory, row):
+                found[directory] = row
                 continue
             folder = CellFolder(directory, fence or raise_fence(directory))
             folders[directory] = folder
@@ -139,13 +141,6 @@ def train_cells(
 def _told(folder: CellFolder, tell: Tell, point: dict[str, Any]) -> None:
     folder.tell(point)
     tell(point)
-
-
-def _concluded(directory: Path, row: dict[str, Any], fence: int | None) -> dict[str, Any]:
-    """A finished cell; a kill may have come between its row and its verdict."""
-    if not concluded(directory, row):
-        conclude(CellFolder(directory, fence or raise_fence(directory)), row)
-    return row
 
 
 def _note_fingerprint(folder: CellFolder, training: Training) -> None:

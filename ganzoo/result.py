@@ -12,10 +12,8 @@ import time
 import warnings
 import zipfile
 import zlib
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -167,19 +165,11 @@ def _with_origin(folder: CellFolder, row: dict[str, Any], provenance: dict[str, 
 
 
 def _leave(folder: CellFolder, row: dict[str, Any], files: dict[str, bytes]) -> dict[str, Any]:
-    """The files, then the row, then the verdict."""
-    conclude(folder, row, {**files, "row.json": sealed_bytes(row)})
-    return row
-
-
-def conclude(folder: CellFolder, row: dict[str, Any], files: Mapping[str, bytes] = MappingProxyType({})) -> None:
-    """Leave a row's verdict, after `files`; without them those that are there stand. Raises UserError, LostFence."""
+    """The files, then the row, then the verdict. Raises UserError, LostFence."""
     verdict = {key: row.get(key) for key in ("label", "seed", "fold", "verdict", "reason", "inexact")}
-    checksums, path = {"row.json": seal(row)}, folder.directory / "pictures.npz"
-    pictures = files.get("pictures.npz") or (path.read_bytes() if row["verdict"] == "done" and path.exists() else None)
-    if pictures is not None:
-        checksums["pictures.npz"] = hashlib.sha256(pictures).hexdigest()
-    folder.conclude(verdict, checksums, dict(files))
+    checksums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    folder.conclude(verdict, {**checksums, "row.json": seal(row)}, {**files, "row.json": sealed_bytes(row)})
+    return row
 
 
 def verdict_of(directory: Path, attempt: int) -> str | None:

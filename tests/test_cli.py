@@ -15,10 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ganzoo.bench import Run
-from ganzoo.cell_folder import CellFolder, checkpoints
+from ganzoo.cell_folder import checkpoints
 from ganzoo.cli import main
-from ganzoo.durable import commit_sealed, load_checkpoint, read_sealed, save_checkpoint
-from ganzoo.result import conclude
+from ganzoo.durable import commit_sealed, load_checkpoint, read_sealed, save_checkpoint, seal
 
 
 class Said(NamedTuple):
@@ -152,7 +151,9 @@ def test_what_a_fast_path_could_not_do_is_one_line_on_standard_error(
         assert row["notes"] == []
         row["notes"] = ["rounds are not captured: no room"]
         commit_sealed(path, row)
-        conclude(CellFolder(path.parent, 1), row)
+        verdict = read_sealed(path.parent / "verdict.json")
+        verdict["files"]["row.json"] = seal(row)
+        commit_sealed(path.parent / "verdict.json", verdict)
     assert ganzoo(*arguments).err.count("dcgan: rounds are not captured: no room\n") == 1
 
 

@@ -27,9 +27,10 @@ from ganzoo.cell_folder import CellFolder, checkpoints, raise_fence, read_curve
 from ganzoo.config import Plan
 from ganzoo.durable import MAGIC, load_checkpoint, read_sealed, save_checkpoint, sealed_lines
 from ganzoo.errors import UserError
+from ganzoo.lock import lock_file, try_lock
 from ganzoo.party import prepare as prepare_cell
 from ganzoo.party import train_cell
-from ganzoo.result import concluded, read_row, require_pictures
+from ganzoo.result import concluded, read_cell, read_row, require_pictures
 from ganzoo.verify import verify
 from ganzoo.zoo import Zoo
 
@@ -253,6 +254,8 @@ def test_a_run_on_a_full_disk_gives_every_cell_a_verdict_and_completes_when_ther
             with run.held():
                 shutil.copy(finished.folder / "baselines.json", disk / "run")
                 fill(disk, leave)
+                with lock_file(disk / f"lock {leave}") as file:  # its name may be there when nothing can be said in it
+                    assert try_lock(file, exclusive=True)
                 rows = run.train(2, lambda event: None)
             for row in rows:
                 assert row["verdict"] == "failed:disk", (leave, row["verdict"], row.get("reason"))
@@ -287,6 +290,10 @@ def test_whatever_a_power_cut_leaves_of_unsynced_writes_the_cell_resumes_from_a_
     crashed.mkdir()
     rounds: set[int] = set()
     states, sample = set[frozenset[tuple[str, bytes]]](), []
+    made = [
+        call.path for call in power_cut.calls(tmp_path / "trace", begun) if call.path.endswith(".tmp") and call.flags
+    ]
+    assert len(set(made)) == len(made) > 20  # nobody else can have a file of that name open
     for call in power_cut.calls(tmp_path / "trace", begun):
         if Path(call.path).name in ("beat", "lock"):  # nobody reads them after a start
             continue
@@ -360,6 +367,17 @@ def test_results_that_came_apart_are_made_again(gone: list[str], trained: Path, 
         train_cell(trained)
     assert end_of(trained) == end_of(calm)
     assert verify(trained.parents[1]).is_whole
+
+
+@needs_strace
+def test_folders_that_a_commit_makes_survive_a_power_cut_too(forks: Forks, tmp_path: Path) -> None:
+    child = forks.start("commit", tmp_path / "one" / "two" / "file")
+    with traced(child, *power_cut.OPTIONS, into=tmp_path / "trace"):
+        assert child.wait() == 0
+    done = [(call.name, Path(call.path).name) for call in power_cut.calls(tmp_path / "trace", tmp_path)]
+    named = done.index(("rename", next(name for call, name in done if call == "rename")))
+    for folder, made in ((tmp_path.name, "one"), ("one", "two")):
+        assert ("fsync", folder) in done[done.index(("mkdir", made)) : named]
 
 
 # Row 4
@@ -441,7 +459,8 @@ def test_a_thousand_flipped_bits_are_noticed_wherever_they_are(calm: Path, finis
     run = shutil.copytree(calm.parents[1], in_memory / "run")
     shutil.copy(finished.folder / "baselines.json", run)
     directory = cell_of(run)
-    paths = [directory / name for name in SEALED] + checkpoints(directory) + [run / "baselines.json"]
+    paths = [directory / name for name in SEALED] + checkpoints(directory)
+    paths += [run / "baselines.json", run / "run.json", directory / "timing.json"]
     assert verify(run).is_whole
     draw = random.Random(5)
     for at in range(1000):
@@ -454,6 +473,27 @@ def test_a_thousand_flipped_bits_are_noticed_wherever_they_are(calm: Path, finis
         assert path.name in named, (path.name, place, bit, whole[place : place + 1])
         path.write_bytes(whole)
     assert verify(run).is_whole
+
+
+def test_what_of_a_cell_no_checksum_covers_changes_nothing_and_is_written_again(calm: Path, tmp_path: Path) -> None:
+    path, whole = calm / "cell.json", (calm / "cell.json").read_bytes()
+    known = read_cell(calm)
+    altered = tmp_path / calm.name
+    altered.mkdir()
+    begin = whole.index(b'"checkpoint_seconds"')
+    unnoticed = set()
+    for place in range(begin, begin + 40):
+        for bit in range(8):
+            content = whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :]
+            (altered / "cell.json").write_bytes(content)
+            try:
+                found = read_cell(altered)
+            except UserError:
+                continue
+            if found.directory == altered.name:
+                unnoticed |= {key for key, value in found.plan.items() if known.plan[key] != value}
+    assert unnoticed == {"checkpoint_seconds"}
+    assert path.read_bytes() == whole
 
 
 def flip(path: Path, place: int = -9) -> None:
@@ -473,6 +513,9 @@ def test_the_same_command_makes_good_what_a_flipped_bit_has_spoilt(finished: Run
     flip(cells[2] / "pictures.npz", 100)
     flip(cells[2] / "curve.jsonl")
     flip(cells[3] / "cell.json")
+    flip(cells[3] / "fingerprint.json")
+    (cells[3] / "row.json").unlink()
+    flip(run.folder / "run.json")
     flip(run.folder / "baselines.json")
     with run.held():
         rows = run.train(2, lambda event: None)

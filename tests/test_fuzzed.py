@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import fuzz
 from ganzoo import bench, durable
-from ganzoo.cell_folder import CellFolder, raise_fence
+from ganzoo.cell_folder import CellFolder, raise_fence, read_curve
 from ganzoo.config import LARGEST_PLAN, Cell, Plan, cells, contenders, read_plan, value_of
 from ganzoo.durable import Damaged, commit_sealed, load_checkpoint, read_json, read_sealed, save_checkpoint
 from ganzoo.errors import UserError
@@ -60,13 +60,14 @@ def test_dots_that_are_no_key_are_no_deep_key(tmp_path: Path) -> None:
         "# " + "e.g. this, i.e. that, " * 40,
         "objectives = ['gls-gan:slope=" + "0.1," * 100 + "1']",
     ]
+    lines.append('plugins = ["a.b.c.d.e.f.g.h.py", "../../../../../../a.py"]')
     (tmp_path / "plan.toml").write_text("\n".join(lines))
     assert len(read_plan(tmp_path / "plan.toml").objectives[0]) > 400
 
 
 def test_tables_set_too_deep_are_one_line() -> None:
     with pytest.raises(UserError, match="the plan holds tables within tables within tables, too deep to be read"):
-        read_plan(None, **{".".join(["a"] * 3000): 1})
+        read_plan(None, **{".".join(["a"] * 100_000): 1})
 
 
 def test_a_value_that_could_not_be_told_is_text() -> None:
@@ -93,6 +94,35 @@ def test_a_plan_of_more_cells_than_anyone_trains_is_refused_before_they_are_made
         cells(Plan(objectives=(f"dcgan:theta_penalty={axis}",), seeds=1000), zoo)
 
 
+# Curves
+
+
+WHOLE = durable.sealed_line({"round": 3, "critic_loss": 0.1})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"null\n", b"[]\n", b"3\n", b'"sha256"\n', b"{}\n", b'{"round": 3}\n', b'{"sha256": 3}\n', b"\xff\n", b"\n",
+        b'{"round": NaN, "sha256": "x"}\n', b'{"round": 1e999, "sha256": "x"}\n', b'{"round": 1' + b"0" * 5000 + b"}\n",
+        b"[" * 100_000 + b"\n", b'{"a": ' * 100_000 + b"\n",
+        WHOLE[:-1], WHOLE[:-1] + b"\r\n", WHOLE.replace(b" ", b"  "), WHOLE.replace(b" 3", b" 3.0"), WHOLE[1:],
+        WHOLE.replace(b'"round": 3', b'"round": 4'), WHOLE.replace(b'"round": 3', b'"round": 4, "round": 3'),
+    ],
+)  # fmt: skip
+def test_a_curve_is_read_up_to_the_line_that_is_not_whole(line: bytes, tmp_path: Path) -> None:
+    (tmp_path / "curve.jsonl").write_bytes(WHOLE + line + WHOLE)
+    assert read_curve(tmp_path) == [{"round": 3, "critic_loss": 0.1}]
+    assert [end for end, _ in durable.sealed_lines(WHOLE + line + WHOLE)] == [len(WHOLE)]
+
+
+@pytest.mark.parametrize("text", ["0x", "-0x", "info", "nano", "0x1p99999", "-", "0x1.8p3 ."])
+def test_text_that_begins_as_a_number_stays_text(text: str) -> None:
+    ((_, found),) = durable.sealed_lines(durable.sealed_line({"event": text, "loss": -0.0}))
+    assert found["event"] == text
+    assert str(found["loss"]) == "-0.0"
+
+
 # Rows, verdicts, manifests
 
 
@@ -115,6 +145,14 @@ def test_json_of_any_depth_is_a_slip(tmp_path: Path) -> None:
                 read_sealed(path)
 
 
+EMPTY = struct.pack("<Q", 2) + b"{}"
+ROW = {"label": "dcgan", "seed": 0, "cell": "a", "verdict": "failed:error", "provenance": {"attempt": 1}}
+
+
+def verdict_naming(name: str) -> bytes:
+    return fuzz.sealed({"files": {"row.json": durable.seal(ROW), name: "0" * 64}})
+
+
 @pytest.fixture
 def cell(tmp_path: Path) -> Path:
     """The folder of a cell that is done, but for its files' content."""
@@ -122,9 +160,8 @@ def cell(tmp_path: Path) -> Path:
     directory.mkdir(parents=True)
     (tmp_path / "run" / "plan.toml").write_text("seeds = 1\n")
     (tmp_path / "run" / "run.json").write_text(json.dumps({"format": bench.FORMAT}))
-    row = {"label": "dcgan", "seed": 0, "cell": "a", "verdict": "failed:error", "provenance": {"attempt": 1}}
-    commit_sealed(directory / "row.json", row)
-    commit_sealed(directory / "verdict.json", {"files": {"row.json": durable.seal(row)}})
+    commit_sealed(directory / "row.json", ROW)
+    commit_sealed(directory / "verdict.json", {"files": {"row.json": durable.seal(ROW)}})
     return directory
 
 
@@ -191,10 +228,6 @@ def test_a_cell_of_no_plan_is_named_when_it_is_read(one_cell: MakeCell, tmp_path
         read_cell(tmp_path)
 
 
-EMPTY = struct.pack("<Q", 2) + b"{}"
-ROW = {"label": "dcgan", "seed": 0, "cell": "a", "verdict": "failed:error"}
-
-
 @pytest.mark.parametrize(
     ("name", "content", "told_of"),
     [
@@ -214,12 +247,17 @@ ROW = {"label": "dcgan", "seed": 0, "cell": "a", "verdict": "failed:error"}
         ("cells/a/row.json", fuzz.sealed({**ROW, "curve": [{"a": [1]}]}), "curve.jsonl"),
         # Whole by their checksums, and nothing that the others speak of.
         ("cells/a/verdict.json", fuzz.sealed({"files": [1]}), "pictures.npz"),
+        ("cells/a/verdict.json", verdict_naming("x" * 5000), "x" * 5000),
+        ("cells/a/verdict.json", verdict_naming("../a"), "../a"),
+        ("cells/a/manifest.json", fuzz.sealed({"checkpoints": [{"file": "x" * 5000}]}), "x" * 5000),
+        ("cells/a/manifest.json", fuzz.sealed({"checkpoints": [{"file": "a\0b"}]}), "a\0b"),
         ("cells/a/manifest.json", fuzz.sealed({"checkpoints": [1, {"file": []}]}), "cell.json"),
     ],
 )
 def test_verify_tells_of_a_file_that_holds_something_else(name: str, content: bytes, told_of: str, cell: Path) -> None:
     run = cell.parents[1]
-    (cell / "pictures.npz").write_bytes(b"")
+    for empty in ("pictures.npz", "curve.jsonl"):
+        (cell / empty).write_bytes(b"")
     (run / name).write_bytes(content)
     found = verify(run)
     assert told_of in {**found.damaged, **found.cells[0].damaged}
@@ -390,6 +428,18 @@ def test_a_state_of_another_shape_is_refused_and_changes_nothing(
     with pytest.raises(UserError, match=words):
         training.resume(path)
     assert fuzz.bits(training.state_dict()) == before
+
+
+def test_a_state_before_the_first_round_is_taken_up(
+    trained: tuple[Training, dict[str, Any]], zoo: Zoo, tmp_path: Path
+) -> None:
+    training, _ = trained
+    fresh = Training(training.cell, zoo, read_data(training.plan.data)).state_dict()
+    assert fresh["round"] == 0
+    assert fresh["curve"] == []
+    save_checkpoint(tmp_path / "checkpoint", fresh)
+    training.resume(tmp_path / "checkpoint")
+    assert fuzz.bits(training.state_dict()) == fuzz.bits(fresh)
 
 
 def test_the_state_as_it_was_saved_is_taken_up_bit_for_bit(

@@ -118,7 +118,7 @@ def kill_when(folder: Path, found: Any, delay: float = 0.0) -> bool:
 
 def test_a_run_killed_in_the_middle_of_a_cell_resumes_to_the_same_bits(tmp_path: Path, undisturbed: Path) -> None:
     cells = tmp_path / "run" / "cells"
-    assert kill_when(tmp_path, lambda: any(cells.glob("*/checkpoint")), delay=0.1)
+    assert kill_when(tmp_path, lambda: any(cells.glob("*/checkpoint-*")), delay=0.1)
     kept = {path: path.stat().st_mtime_ns for path in cells.glob("*/row.json")}
     to_the_end(tmp_path)
     same(tmp_path, undisturbed)
@@ -154,7 +154,7 @@ def test_ctrl_c_ends_with_one_line_and_the_same_command_resumes(moment: str, tmp
         wait_until(lambda: len(alive(process.pid)) >= 3, process)
         time.sleep(0.3)
     else:
-        wait_until(lambda: any(run.glob("cells/*/checkpoint")), process)
+        wait_until(lambda: any(run.glob("cells/*/checkpoint-*")), process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the driver and its workers
     _, said = process.communicate(timeout=20)
     assert process.returncode == 130

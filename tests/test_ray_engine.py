@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -75,15 +77,24 @@ def family(path: Path) -> list[int]:
 
 
 def marked(mark: str) -> list[int]:
-    """The living processes that have `mark` in their environment: they descend from one that was given it."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        try:
-            if mark.encode() in (folder / "environ").read_bytes() and is_alive(int(folder.name)):
-                found.append(int(folder.name))
-        except (OSError, ValueError):
-            continue
-    return found
+    """The living processes that have `mark` in their environment, for they descend from one that was given it, and
+    their children: some of Ray's write over their environment."""
+    parents: dict[int, int] = {}
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, IndexError):
+            number = int(folder.name)
+            parents[number] = int((folder / "stat").read_text().rpartition(") ")[2].split()[1])
+            if mark.encode() in (folder / "environ").read_bytes():
+                found.add(number)
+    found |= {number for number, parent in parents.items() if parent in found}
+    return [number for number in found if is_alive(number)]
+
+
+def end(mark: str) -> None:
+    for process in marked(mark):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -91,16 +102,27 @@ def mark() -> Iterator[str]:
     """For the environment of what a test starts; whatever it leaves is ended."""
     found = f"GANZOO_TEST_{secrets.token_hex(8)}"
     yield found
-    for process in marked(found):
-        os.kill(process, signal.SIGKILL)
+    end(found)
+
+
+HERE = f"GANZOO_TEST_{secrets.token_hex(8)}"
+"""The mark of what the fixture `engine` starts: others may run the same tests at the same time."""
 
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
     """Two slots of one core, on this machine."""
-    found = ray_engine(1, 0.0, slots=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(HERE, "1")
+        found = ray_engine(1, 0.0, slots=2)
     yield found
     found.close()
+
+
+def folder_of_ray(mark: str) -> Path:
+    """Where the Ray that was started under the mark has its files."""
+    (raylet,) = [line for line in map(command_line, marked(mark)) if "/raylet/raylet " in line]
+    return Path(re.findall(r"/tmp/ganzoo-ray-\w+", raylet)[0])
 
 
 class Cluster:
@@ -126,8 +148,7 @@ class Cluster:
         return [process for process in marked(self.mark) if process not in before]
 
     def close(self) -> None:
-        for process in marked(self.mark):
-            os.kill(process, signal.SIGKILL)
+        end(self.mark)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -187,7 +208,7 @@ def test_what_a_command_leaves_behind_ends_with_it(engine: Engine, tmp_path: Pat
 def test_the_death_of_rays_process_ends_the_command_too(engine: Engine, tmp_path: Path) -> None:
     placed = engine.place(python(FAMILY, tmp_path / "family"))
     processes = family(tmp_path / "family")
-    (ray,) = [p for p in map(int, filter(str.isdigit, os.listdir("/proc"))) if command_line(p).startswith("ray::run")]
+    (ray,) = [process for process in marked(HERE) if command_line(process).startswith("ray::run")]
     os.killpg(ray, signal.SIGKILL)  # as Ray does it
     assert status(placed) == -9
     until(lambda: not any(map(is_alive, processes)))
@@ -216,6 +237,7 @@ raise SystemExit(running)
     assert engine.slots == 2
     placed = [engine.place(python(count, tmp_path, number)) for number in range(5)]
     until(lambda: len(list(tmp_path.glob("*.running"))) == 2)
+    time.sleep(1.5)  # in which a third would come
     placed[4].kill()
     (tmp_path / "go").touch()
     assert max(status(one) for one in placed[:4]) == 2
@@ -290,7 +312,6 @@ except KeyboardInterrupt:
 def test_a_driver_hears_signals_as_ever_and_when_it_ends_nothing_is_left(
     how: signal.Signals, tmp_path: Path, mark: str
 ) -> None:
-    before = set(Path("/tmp").glob("ganzoo-ray-*"))
     with subprocess.Popen(
         python(DRIVER, tmp_path / "family"),
         env={**os.environ, mark: "1"},
@@ -300,16 +321,18 @@ def test_a_driver_hears_signals_as_ever_and_when_it_ends_nothing_is_left(
         start_new_session=True,
     ) as driver:
         family(tmp_path / "family")
-        assert len(marked(mark)) > 5
+        files = folder_of_ray(mark)
+        assert files.is_dir()
         os.killpg(driver.pid, how)  # as the terminal does
         out, said = driver.communicate(timeout=60)
     assert driver.returncode == -how
     assert out == ("still at work\n" if how == signal.SIGINT else "")
     assert ("KeyboardInterrupt" in said) if how == signal.SIGINT else (said == "")
     until(lambda: not marked(mark))
-    assert set(Path("/tmp").glob("ganzoo-ray-*")) <= before
+    until(lambda: not files.exists())
 
 
+@pytest.mark.slow
 def test_where_the_process_that_speaks_with_ray_falls_silent_or_dies_all_is_lost_and_the_next_is_refused(
     tmp_path: Path, mark: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,6 +342,7 @@ def test_where_the_process_that_speaks_with_ray_falls_silent_or_dies_all_is_lost
         placed, waits = (engine.place(python(FAMILY, tmp_path / "family")) for _ in range(2))
         processes = family(tmp_path / "family")
         (speaker,) = [process for process in marked(mark) if "import serve" in command_line(process)]
+        files = folder_of_ray(mark)
         os.kill(speaker, signal.SIGSTOP)
         placed.kill()
         assert placed.poll() is None
@@ -333,6 +357,8 @@ def test_where_the_process_that_speaks_with_ray_falls_silent_or_dies_all_is_lost
     finally:
         engine.close()
     engine.close()
+    until(lambda: not marked(mark))
+    shutil.rmtree(files)
 
 
 def test_this_process_keeps_its_environment_its_signal_handlers_and_its_modules(engine: Engine) -> None:
@@ -342,15 +368,21 @@ def test_this_process_keeps_its_environment_its_signal_handlers_and_its_modules(
     assert not [name for name in sys.modules if name.partition(".")[0] == "ray"]
 
 
-def test_whoever_takes_no_ray_loads_no_ray(tiny_arguments: list[str]) -> None:
+def test_whoever_takes_no_ray_loads_no_ray(tiny_arguments: list[str], tmp_path: Path) -> None:
     program = """
 import sys
 from ganzoo.cli import app
 app(["list"], standalone_mode=False)
-app(["bench", "--objective=dcgan", "--dry-run", "--out=nowhere", *sys.argv[1:]], standalone_mode=False)
+app(["bench", "--objective=dcgan", "--lay-out", *sys.argv[1:]], standalone_mode=False)
 print([name for name in sys.modules if name.partition(".")[0] == "ray"], file=sys.stderr)
 """
-    done = subprocess.run(python(program, *tiny_arguments), capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        python(program, *tiny_arguments, f"--out={tmp_path / 'run'}"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
     assert done.stderr.splitlines()[-1] == "[]", done.stderr
 
 
@@ -391,8 +423,7 @@ def test_a_stranger_is_refused_by_a_cluster_that_demands_a_token(
 
 @pytest.mark.usefixtures("engine", "without_token")
 def test_what_ray_starts_here_demands_a_token_that_nobody_else_has() -> None:
-    running = map(command_line, map(int, filter(str.isdigit, os.listdir("/proc"))))
-    (ours,) = [line for line in running if "/raylet/raylet " in line and "/tmp/ganzoo-ray-" in line]
+    (ours,) = [line for line in map(command_line, marked(HERE)) if "/raylet/raylet " in line]
     address = ours.partition("--gcs-address=")[2].split()[0]
     with pytest.raises(UserError, match=f"the Ray cluster at {address} refuses us"):
         ray_engine(1, 0.0, address=address)
@@ -424,6 +455,22 @@ def test_slots_follow_the_machines_of_the_cluster_and_what_ran_on_a_lost_one_is_
         engine.close()
     until(lambda: not any(map(is_alive, families[1 - lost])))
     assert marked(guarded.mark), "a cluster that we did not start goes on"
+
+
+@pytest.mark.slow
+def test_a_machine_without_ganzoo_ends_the_run_with_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ganzoo_plugins").mkdir()
+    (tmp_path / "ganzoo_plugins" / "__init__.py").write_text("raise ModuleNotFoundError('there is none')")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    cluster = Cluster(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=TOKEN, PYTHONPATH=str(tmp_path))
+    try:
+        engine = ray_engine(1, 0.0, address=cluster.address)
+        placed = engine.place(python("pass"))
+        with pytest.raises(UserError, match=r"cannot start workers: ModuleNotFoundError: there is none"):
+            status(placed)
+        engine.close()
+    finally:
+        cluster.close()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ganzoo.bench import Run
+from ganzoo.bench import Run, require_fair
+from ganzoo.errors import UserError
+from ganzoo.report import reported
 from ganzoo.report.figures import draw
 from ganzoo.report.ranking import rank, table
 from ganzoo.statistics import interval_of_mean, smallest_p
@@ -180,3 +182,21 @@ def test_colour_pictures_of_an_uneven_number_are_drawn(finished: Run, tmp_path: 
             arrays[name] = np.repeat(arrays[name], 3, axis=1)[:7]
         np.savez(path, **arrays)
     assert len(draw(finished.rows(), {}, folder)) == 3
+
+
+def test_what_was_resumed_inexactly_is_told_in_the_table_and_left_out_of_the_fairness_of_machines(
+    finished: Run,
+) -> None:
+    rows = [{**row, "inexact": False} for row in finished.rows()]
+    changed = next(row for row in rows if row["label"] == "dcgan" and row["seed"] == 1)
+    changed["inexact"] = True
+    changed["fingerprint"] = {**changed["fingerprint"], "threads": "7"}
+    require_fair(rows)
+    text, summary = reported(finished.plan, rows, finished.baselines(), finished.folder)
+    line = next(line for line in text.splitlines() if " dcgan " in line)
+    assert "2 done, 1 inexact" in line
+    assert "inexact: resumed where numbers round differently" in text
+    assert {s["label"]: s["inexact"] for s in summary["standings"]} == {"dcgan": 1, "gls-gan": 0}
+    changed["inexact"] = False
+    with pytest.raises(UserError, match="unfair: fingerprint"):
+        require_fair(rows)

@@ -239,9 +239,7 @@ def test_a_forgotten_decorator_is_told_with_the_name_of_the_function(write: Writ
 
 
 def test_an_empty_file_supplies_nothing(write: Write) -> None:
-    with pytest.raises(
-        UserError, match=r"supplies nothing: no function in it is marked with .*@ganzoo\.engine$"
-    ):
+    with pytest.raises(UserError, match=r"supplies nothing: no function in it is marked with .*@ganzoo\.engine$"):
         Zoo().add_file(write("empty.py", "", head=""))
 
 

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ganzoo.errors import printable
-from ganzoo.report.text import as_text, counted, named, number, span
+from ganzoo.report.text import INEXACT, as_text, counted, inexact, named, number, span
 from ganzoo.statistics import FEW, Difference, Interval, differences_to, interval_of_mean, reach, smallest_p
 
 
@@ -23,6 +23,8 @@ class Standing(NamedTuple):
     interval: Interval | None
     difference: Difference | None
     """To the reference; None for the reference itself."""
+    inexact: int = 0
+    """Finished cells that were resumed where numbers round differently."""
 
 
 class Ranking(NamedTuple):
@@ -78,6 +80,7 @@ def rank(rows: list[dict[str, Any]], baselines: dict[str, float]) -> Ranking:
             accuracy=means.get(label),
             interval=interval_of_mean(list(by_seed[label].values())) if label in by_seed else None,
             difference=differences.get(label),
+            inexact=inexact(finished[label]),
         )
         for label in [*order, *(label for label in labels if label not in by_seed)]
     ]
@@ -106,7 +109,7 @@ def table(ranking: Ranking) -> str:
             span(d and d.interval, "+.4f"),
             "-" if d is None or d.pairs < 2 else f"{d.p_holm:.3f}",
             Text(printable(s.classifier or "-")),
-            Text(counted(s.verdicts)),
+            Text(counted(s.verdicts, s.inexact)),
         )
     for name, accuracy in sorted(ranking.baselines.items(), key=lambda item: -item[1]):
         shown.add_row("", Text(f"({name})"), f"{accuracy:.4f}", *[""] * 6)
@@ -131,4 +134,5 @@ def notes(ranking: Ranking) -> list[str]:
         f"Accuracy: the share of right classes on {where}. {ranking.labelled_images} labelled images a training, where"
         " not all are labelled each seed's own.",
         certainty,
+        *([INEXACT] if any(s.inexact for s in ranking.standings) else []),
     ]

@@ -7,7 +7,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from ganzoo.report.text import as_text, counted, named, number, span
+from ganzoo.report.text import INEXACT, as_text, counted, inexact, named, number, span
 from ganzoo.result import read_pictures
 from ganzoo.statistics import FEW, Difference, Interval, differences_to, interval_of_mean, reach, smallest_p
 
@@ -34,6 +34,8 @@ class Standing(NamedTuple):
     """Finished seeds whose validation curve has settled."""
     difference: Difference | None
     """To the leader; None for the leader itself."""
+    inexact: int = 0
+    """Finished seeds that were resumed where numbers round differently."""
 
     @property
     def done(self) -> int:
@@ -107,6 +109,7 @@ def rank(rows: list[dict[str, Any]], baselines: dict[str, float], cells_folder: 
                 label_images=done[0]["label_images"] if done else None,
                 settled=sum(row["settled"] for row in done),
                 difference=differences.get(label),
+                inexact=inexact(done),
             )
         )
     first: dict[str, Any] = finished[leader][0] if leader else {"mre": "", "test_images": 0}
@@ -160,7 +163,7 @@ def _table(ranking: Ranking) -> Table:
 
 def _verdict(standing: Standing) -> str:
     unsettled = standing.done - standing.settled
-    return counted(standing.verdicts) + (f", {unsettled} not settled" if unsettled else "")
+    return counted(standing.verdicts, standing.inexact) + (f", {unsettled} not settled" if unsettled else "")
 
 
 def notes(ranking: Ranking) -> list[str]:
@@ -193,4 +196,4 @@ def notes(ranking: Ranking) -> list[str]:
             "not settled: over the last 20 % of the epochs the validation MRE still varied by 5 % or more, or was"
             " measured fewer than 3 times."
         )
-    return said
+    return [*said, INEXACT] if any(s.inexact for s in ranking.standings) else said

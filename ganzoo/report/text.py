@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from io import StringIO
 from textwrap import fill, shorten
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -20,12 +21,23 @@ def as_text(table: Table, notes: Sequence[str]) -> str:
     return "\n".join([*lines, "", *(fill(printable(note), 120, subsequent_indent="  ") for note in notes)]) + "\n"
 
 
-def counted(verdicts: Sequence[str]) -> str:
-    """`2 done, diverged@41`."""
+def counted(verdicts: Sequence[str], inexact: int = 0) -> str:
+    """`2 done, diverged@41, 1 inexact`."""
     counts = Counter(verdicts)
     parts = [f"{counts.pop('done')} done" if "done" in counts else ""]
     parts += [verdict if n == 1 else f"{n} x {verdict}" for verdict, n in counts.items()]
+    parts += [f"{inexact} inexact"] if inexact else []
     return ", ".join(shorten(printable(part), 60) for part in parts if part)
+
+
+INEXACT = (
+    "inexact: resumed where numbers round differently (--allow-inexact); the same plan elsewhere ends in other bits."
+)
+
+
+def inexact(rows: Sequence[dict[str, Any]]) -> int:
+    """How many of the rows were resumed where numbers round differently."""
+    return sum(bool(row.get("inexact")) for row in rows)
 
 
 NAME = 240

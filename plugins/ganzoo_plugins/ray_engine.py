@@ -376,8 +376,10 @@ def serve() -> None:
         _obey(ray, asked, orders, tell)
         ray.shutdown()
     finally:
-        if folder is not None:
+        until = time.monotonic() + CLOSE_SECONDS / 2
+        while folder is not None and os.path.exists(folder) and time.monotonic() < until:
             shutil.rmtree(folder, ignore_errors=True)
+            time.sleep(EVERY)  # some process of Ray still wrote to it
 
 
 def _arguments(asked: dict[str, Any], folder: str | None) -> dict[str, Any]:
