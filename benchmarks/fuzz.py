@@ -790,9 +790,10 @@ def fuzzed(name: str, folder: Path, minutes: float, seed: int) -> dict[str, Any]
                 if found := PULSE.search(line):
                     here = int(found[1])
                     last = dict(zip(last, map(int, found.groups()[1:4]), strict=True))
-            executions += here
-            here = 0
+            executions, ran, here = executions + here, here, 0
             if running.wait() != 0:
+                if not ran:
+                    raise SystemExit(f"the fuzzer does not start: see {folder}/log.txt")
                 ended += 1
                 print(f"an input ended a process (status {running.returncode}): {folder}/log.txt", file=sys.stderr)
     except KeyboardInterrupt:

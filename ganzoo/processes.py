@@ -16,6 +16,9 @@ from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
 
+STARTER = "GANZOO_STARTER"
+"""Variable of the environment: the process that started the server of workers."""
+
 
 def start_server() -> None:
     """Start the server of worker processes now, so that it is ready when `context` is asked; twice does nothing.
@@ -26,7 +29,7 @@ def start_server() -> None:
     # Of a thread that ends the server would be a child that ends with it.
     leash = ["ganzoo.leash"] if threading.current_thread() is threading.main_thread() else []
     multiprocessing.set_forkserver_preload([*leash, "ganzoo.engines", "torch._dynamo"])
-    with ctrl_c_held_back():
+    with ctrl_c_held_back(), _told_who_starts_it():
         forkserver.ensure_running()
 
 
@@ -36,6 +39,20 @@ def context(device: str = "cpu") -> BaseContext:
         return multiprocessing.get_context("spawn")
     start_server()
     return multiprocessing.get_context("forkserver")
+
+
+@contextmanager
+def _told_who_starts_it() -> Iterator[None]:
+    """Processes started in the block find us by number in their environment: by then we may be gone."""
+    before = os.environ.get(STARTER)
+    os.environ[STARTER] = str(os.getpid())
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[STARTER]
+        else:
+            os.environ[STARTER] = before
 
 
 def die_with_the_parent() -> None:

@@ -16,6 +16,7 @@ from ganzoo.cell_folder import LostFence, fences, raise_fence
 from ganzoo.config import Plan
 from ganzoo.engines import WORKER, Engine, Guard, Placed, Started, local_engine, started, usable_cores
 from ganzoo.errors import UserError
+from ganzoo.processes import STARTER
 from ganzoo.seam import Cells, Policy, Task, see_through
 from ganzoo.worker import AGAIN, DISK
 
@@ -412,3 +413,13 @@ def test_a_share_of_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.Monke
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     with pytest.raises(UserError, match=r"engine 'local' finds 0 GPUs, and a cell needs 0\.5"):
         local_engine(1, 0.5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_a_server_whose_starter_is_gone_before_it_came_up_ends_at_once() -> None:
+    program = "import ganzoo.leash; print('up')"
+    for starter, said in ((str(os.getpid()), "up\n"), ("1", "")):
+        done = subprocess.run(
+            [sys.executable, "-c", program], env={**os.environ, STARTER: starter}, capture_output=True, text=True
+        )
+        assert (done.stdout, done.returncode) == (said, 0 if said else 1)
