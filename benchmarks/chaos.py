@@ -175,7 +175,8 @@ class Process(NamedTuple):
 
 
 def marked(variable: str, value: str) -> list[Process]:
-    """The processes, zombies apart, that were started with this variable in their environment, or by such ones."""
+    """The processes that were started with this variable in their environment, or by such ones; one that has ended, and
+    waits for whoever started it, has none any more."""
     wanted, found = f"{variable}={value}".encode(), []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -186,8 +187,6 @@ def marked(variable: str, value: str) -> list[Process]:
         except OSError:
             continue  # it has just ended
         pid = int(entry.name)
-        if state in "ZX":
-            continue
         role = "driver"
         for part, name in (("guard.py", "guard"), ("resource_tracker", "tracker"), ("forkserver", "fork server")):
             if part in command:
@@ -273,7 +272,6 @@ class Storm:
                     shutil.move(self.folder, self.out / self.folder.name)
             summary = self._summary(small is not None)
             self.note("summary", **summary)
-        commit(self.out / "storm.json", (json.dumps(summary, indent=1) + "\n").encode())
         return summary
 
     def _over(self) -> bool:
@@ -639,7 +637,7 @@ class Storm:
 
 
 def _kind_of(recovered: str) -> str:
-    return "curve" if "curve.jsonl" in recovered else "checkpoint" if "checkpoint" in recovered else "other"
+    return next((name for name in ("curve.jsonl", "manifest.json", "checkpoint") if name in recovered), "other")
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:

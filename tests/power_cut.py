@@ -124,6 +124,7 @@ class Disk:
 
     def after_a_power_cut(self) -> Iterator[dict[str, bytes]]:
         """Each folder that may be there: name -> content."""
+        assert len(self.changes) <= 12, "so many changes of names that wait for their folder to be synced"
         for happened in product((False, True), repeat=len(self.changes)):
             names = dict(self.lasting)
             for change in [change for change, did in zip(self.changes, happened, strict=True) if did]:

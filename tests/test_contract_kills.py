@@ -129,9 +129,9 @@ def test_a_worker_killed_three_times_on_the_command_line_ends_in_the_same_bits(
 AFTER = """
     calls = 0
 
-    def soon(x, wrong, after={after}):  # x, and something else from a certain call on
+    def soon(x, wrong, after={after}):  # x, and something else from a certain call of the training on
         global calls
-        calls += 1
+        calls += Path(__file__).with_name("in earnest").exists()
         return wrong(x) if calls > after else x
 """
 WRONG = {
@@ -287,7 +287,9 @@ def test_numbers_that_go_wrong_end_the_cell_before_the_step_and_keep_the_last_go
     for name, calls in {"wrong": after, "right": 10**9}.items():
         path = plugin(AFTER.format(after=calls) + text, f"{name}.py")
         plan = tiny(objectives=[objective], plugins=[str(path)], checkpoint_seconds=0.0, **networks)
+        (tmp_path / "in earnest").unlink(missing_ok=True)
         cells[name] = laid_out(tmp_path / name, plan, Zoo.installed(path))
+        (tmp_path / "in earnest").touch()
         rows[name] = train_cell(cells[name])
     step, state = diverged_well(cells["wrong"])
     assert re.fullmatch(reason, rows["wrong"]["reason"]), rows["wrong"]["reason"]
