@@ -322,9 +322,9 @@ class Watch:
         beats = [found for one in self.directories if (found := read_beat(one)) and found.fence == self.fence]
         alive, work = max((b.alive for b in beats), default=-1), max((b.work for b in beats), default=-1)
         self.peak_bytes = max([self.peak_bytes, *(b.peak_bytes for b in beats)])
-        if alive != self._alive:
+        if beats and alive != self._alive:  # a file that is being written is no news
             self._alive, self._alive_at = alive, now
-        if work != self._work:
+        if beats and work != self._work:
             self._work, self._work_at = work, now
         if now - self._alive_at > (self.coming_seconds if self._alive < 0 else self.lost_seconds):
             return "lost"

@@ -12,7 +12,7 @@ import pytest
 from faults import attempts, faulty_plugin, forget, laid_out, running, tell, train, victims, way, within
 
 from ganzoo.bench import Log
-from ganzoo.cell_folder import LostFence, fences, raise_fence
+from ganzoo.cell_folder import LostFence, Watch, fences, raise_fence
 from ganzoo.config import Plan
 from ganzoo.engines import WORKER, Engine, Guard, Placed, Started, local_engine, started, usable_cores
 from ganzoo.errors import UserError
@@ -423,3 +423,13 @@ def test_a_server_whose_starter_is_gone_before_it_came_up_ends_at_once() -> None
             [sys.executable, "-c", program], env={**os.environ, STARTER: starter}, capture_output=True, text=True
         )
         assert (done.stdout, done.returncode) == (said, 0 if said else 1)
+
+
+def test_a_beat_torn_by_the_death_of_its_machine_is_no_sign_of_life(tmp_path: Path) -> None:
+    watch = Watch([tmp_path], 1, lost_seconds=0.3, hang_seconds=60.0)
+    (tmp_path / "beat").write_text("1 7 3 1000")
+    assert watch.look() is None
+    (tmp_path / "beat").write_text("")
+    found = [watch.look() for _ in range(8) if time.sleep(0.1) is None]
+    assert found[0] is None
+    assert found[-1] == "lost"
