@@ -10,9 +10,9 @@ STAMP := $(VENV)/.installed
 bench: $(STAMP)
 	$(VENV)/bin/ganzoo bench
 
-# Lint, types and every test; warnings are errors.
+# Lint, types and every test, two files at a time; warnings are errors.
 test: $(STAMP) lint types
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 # Style and the house's import rules.
 lint: $(STAMP)

@@ -32,7 +32,7 @@ from ganzoo.classify import pooled_layers
 from ganzoo.config import Cell, Plan, cells, read_plan, value_of
 from ganzoo.contract import require_contract, require_loss
 from ganzoo.data import Batches, Splits, scaled
-from ganzoo.durable import DiskError, commit, commit_json, read_json, read_sealed, sealed_line, sealed_lines
+from ganzoo.durable import DiskError, commit, commit_sealed, read_json, read_sealed, sealed_line, sealed_lines
 from ganzoo.engines import Engine, local_engine, usable_cores
 from ganzoo.errors import UserError, blamed
 from ganzoo.features import Networks
@@ -164,7 +164,7 @@ class Run:
                 )
             if self.plan.measure == "accuracy" and known.seed_range != self.plan.seed_range:
                 self._baselines.unlink(missing_ok=True)  # a mean over the labelled subsets of those seeds
-        commit_json(self.folder / "run.json", {"format": FORMAT, **self.provenance})
+        commit_sealed(self.folder / "run.json", {"format": FORMAT, **self.provenance})
         commit(path, self.plan.toml().encode())
         self._describe(self._plainest(), self.folder / worker.BASELINES)
         for cell in self.cells:
@@ -367,8 +367,16 @@ def engine_of(asked: str, zoo: Zoo, plan: Plan, slots: int | None, address: str 
 
 
 def require_format(folder: Path) -> None:
-    """Raises UserError for a run folder of another version of ganzoo."""
-    found = read_json(folder / "run.json").get("format", 1) if (folder / "run.json").exists() else 1
+    """Raises UserError for a run folder of another version of ganzoo. One whose run.json is damaged or gone counts as
+    this version's: what its cells hold says so of itself."""
+    path = folder / "run.json"
+    try:
+        said = read_json(path)
+        found = (read_sealed(path) if "sha256" in said else said).get("format", 1)
+    except UserError:
+        return
+    if type(found) is not int:
+        raise UserError(f"{folder} is not a run's folder: run.json has no format")
     if found != FORMAT:
         age, cure = ("a newer", "update ganzoo, or take --out") if found > FORMAT else ("an older", "take --out")
         raise UserError(f"{folder} was made by {age} ganzoo (format {found}; this one has {FORMAT}); {cure}")

@@ -160,7 +160,7 @@ class CellFolder:
                 take_up(path)
             except Damaged as error:
                 self._damaged.append(path)
-                self._recover(f"{error}; took the one before it")
+                self.recover(f"{error}; took the one before it")
             else:
                 return path
         raise Damaged(
@@ -173,9 +173,10 @@ class CellFolder:
         try:
             self.recovered = list(read_sealed(path)["recovered"]) if path.exists() else []
         except (UserError, KeyError, TypeError):
-            self._recover(f"{path} was altered; it is made again")
+            self.recover(f"{path} was altered; it is made again")
 
-    def _recover(self, said: str) -> None:
+    def recover(self, said: str) -> None:
+        """Note what was damaged, and what is done about it."""
         self.recovered.append(said)
         warnings.warn(said, stacklevel=3)
 
@@ -190,7 +191,7 @@ class CellFolder:
         end = max((end for end, _ in sealed_lines(there)), default=0)
         if end < len(there):
             lines = there[:end].count(b"\n")
-            self._recover(f"{path} was torn or altered after {lines} lines; what was lost is made again")
+            self.recover(f"{path} was torn or altered after {lines} lines; what was lost is made again")
         wanted = b"".join(map(sealed_line, points))
         if wanted != there:
             self.require_fence()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ganzoo.bench import needed, require_format, signals_stop
 from ganzoo.cell_folder import CellFolder, LostFence, Watch, fences, read_beat
-from ganzoo.durable import DiskError, read_json
+from ganzoo.durable import DiskError, read_sealed
 from ganzoo.engines import Engine, local_engine
 from ganzoo.errors import UserError
 from ganzoo.lock import Busy, lock_file, try_lock
@@ -107,7 +107,7 @@ class _Claimer:
         if directory.name == BASELINES:
             raise UserError(f"the baselines cannot be measured: {reason}")
         try:
-            fail(CellFolder(directory, attempt), verdict, reason, read_json(self.folder / "run.json"))
+            fail(CellFolder(directory, attempt), verdict, reason, read_sealed(self.folder / "run.json"))
         except DiskError as error:
             raise UserError(
                 f"{directory.name}: {verdict} ({reason}), and its verdict cannot be written: {error}"

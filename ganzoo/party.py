@@ -147,7 +147,12 @@ def _note_fingerprint(folder: CellFolder, training: Training) -> None:
     """Where the cell's numbers are made; with an inexact one, where they were first."""
     path = folder.directory / "fingerprint.json"
     here = fingerprint(training.device, training.precision)
-    if not path.exists() or (training.round == 0 and unlike(read_sealed(path), here)):
+    try:
+        known = read_sealed(path) if path.exists() else {}
+    except UserError:
+        known = {}
+        folder.recover(f"{path} was altered; it is made again")
+    if not known or (training.round == 0 and unlike(known, here)):
         folder.require_fence()
         commit_sealed(path, here)
 

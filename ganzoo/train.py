@@ -37,6 +37,12 @@ from ganzoo.zoo import Zoo
 LARGEST_REST = 64 * 1024 * 1024
 """Bytes of a checkpoint's curve and cell at most."""
 
+STATE = (
+    "cell", "fingerprint", "stacked", "inexact", "data", "round", "curve", "sums", "generator", "critic",
+    "generator_optimizer", "critic_optimizer", "best_generator",
+)  # fmt: skip
+"""What a checkpoint holds."""
+
 LOOK_EVERY = 32
 """Rounds between two looks at an accelerator's losses; each look waits for the device."""
 
@@ -571,6 +577,12 @@ class Training:
             raise UserError(f"{path} lacks a part of the state: {' '.join(str(error).split())}") from None
 
     def _take_up(self, state: dict[str, Any], path: Path, allow_inexact: bool) -> None:
+        if set(state) != set(STATE):
+            raise ValueError(f"{', '.join(sorted(set(state) ^ set(STATE)))[:200]} does not fit")
+        kinds = {"stacked": bool, "inexact": bool, "round": int, "curve": list}
+        for name, kind in kinds.items():
+            if type(state[name]) is not kind:
+                raise ValueError(f"its {name} is no {kind.__name__}")
         if Cell.model_validate_json(state["cell"]).sha256 != self.cell.sha256:
             raise UserError(f"{path} is a checkpoint of another plan; choose another run folder, or delete the file")
         differing = unlike(state["fingerprint"], fingerprint(self.device, self.precision))
@@ -588,18 +600,18 @@ class Training:
         if state["data"] != [part.sha256 for part in self.data]:
             raise UserError(f"{path} was trained on other images than are there now; choose another run folder")
         generator, critic = self.players.generator, self.players.critic
-        due = sorted({round for _, round in self.evaluations if round <= state["round"]})
-        seen = [point["round"] for point in state["curve"]]
-        if not 0 <= state["round"] <= self.rounds or seen not in (
-            due,
-            [round for round in due if round < state["round"]],
-        ):
-            raise ValueError(f"a curve at rounds {seen[-3:]} does not belong to round {state['round']}")
+        # A round that is due twice has the last epoch's point.
+        due = [(at, epoch) for at, epoch in {at: e for e, at in self.evaluations}.items() if at <= state["round"]]
+        for point in state["curve"]:
+            self._require_point(point)
+        seen = [(point["round"], point["epoch"]) for point in state["curve"]]
+        if not 0 <= state["round"] <= self.rounds or seen not in (due, [one for one in due if one[0] < state["round"]]):
+            rounds = [at for at, _ in seen[-3:]]
+            raise ValueError(f"a curve at rounds {rounds} does not belong to round {state['round']}")
         require_like(generator.state_dict(), state["generator"])
         require_like(critic.state_dict(), state["critic"])
         require_like({"sums": self._sums}, {"sums": state["sums"]})
-        if seen:
-            require_like(generator.state_dict(), state["best_generator"])
+        require_like(generator.state_dict() if seen else {}, state["best_generator"])
         taken_up = [
             moments(optimizer, network, state[name])
             for optimizer, network, name in (
@@ -619,9 +631,24 @@ class Training:
         # These know the optimizers' rates and tensors, which are others now.
         self._factor = self._replayed = None
 
+    def _require_point(self, point: dict[str, Any]) -> None:
+        """Raises ValueError for what is no point of this training's curve."""
+        kinds: dict[str, tuple[type, ...]] = {"epoch": (int,), "round": (int,)}
+        kinds |= dict.fromkeys(CURVE, (float, type(None)))
+        if self.plan.measure == "mre":
+            kinds["validation_mre"] = (float,)
+            if self.plan.curve_test_images:
+                kinds["test_mre"] = (float,)
+        elif self.players.classes:
+            kinds["validation_accuracy"] = (float,)
+        if set(point) != set(kinds) or not all(type(point[name]) in kind for name, kind in kinds.items()):
+            raise ValueError(f"a point of its curve is none of this plan: {', '.join(map(str, point))[:200]}")
+
 
 def require_like(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
     """Raises ValueError where what was found has other keys, shapes or types than our own."""
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise ValueError("a part of it is no table of tensors")
     if list(own) != list(found):
         raise ValueError(f"{', '.join(sorted(set(own) ^ set(found)))[:200] or 'the order of its parts'} does not fit")
     for key, value in own.items():
@@ -634,16 +661,18 @@ def require_like(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None
 
 def moments(optimizer: torch.optim.Optimizer, network: nn.Module, found: dict[int, Any]) -> dict[str, Any]:
     """The state dict of an optimizer with the moments found, each laid out as its parameter: a fused step goes through
-    their memory side by side. Raises ValueError where they are not of this network's parameters."""
+    their memory side by side and looks at no size. Raises ValueError where they are not of these parameters."""
     parameters = list(network.parameters())
+    names = ("exp_avg", "exp_avg_sq") if isinstance(optimizer, torch.optim.Adam) else ("square_avg",)
     laid: dict[int, dict[str, Tensor]] = {}
     for place, values in found.items():
-        laid[place] = {}
-        for name, value in values.items():
-            like = parameters[place] if value.dim() else value
-            if value.shape != like.shape:
-                raise ValueError(f"{name} is of shape {tuple(value.shape)}; wanted {tuple(like.shape)}")
-            laid[place][name] = torch.empty_like(like, dtype=value.dtype, requires_grad=False).copy_(value)
+        if type(place) is not int or not 0 <= place < len(parameters):
+            raise ValueError(f"moments of parameter {place!r:.40}; there are {len(parameters)}")
+        like = parameters[place].detach()
+        require_like({"step": torch.zeros(()), **dict.fromkeys(names, like)}, values)
+        laid[place] = {"step": values["step"].clone()}
+        for name in names:
+            laid[place][name] = torch.empty_like(like, requires_grad=False).copy_(values[name])
     return {"state": laid, "param_groups": optimizer.state_dict()["param_groups"]}
 
 

@@ -63,13 +63,11 @@ def verify(folder: Path) -> Verified:
     if not (folder / "plan.toml").is_file():
         raise UserError(f"{folder} is not a run's folder: it has no plan.toml")
     damaged: dict[str, str] = {}
-    if (folder / "run.json").exists():
-        _try(read_json, folder / "run.json", "run.json", damaged)
-    if not damaged:
-        require_format(folder)
+    require_format(folder)
     directories = [path for path in sorted((folder / "cells").glob("*")) if path.is_dir()]
     for name, reader in (
         ("plan.toml", lambda path: _plan(path, directories)),
+        ("run.json", read_sealed),
         ("baselines.json", read_sealed),
         ("log.jsonl", _lines),
     ):
@@ -145,7 +143,7 @@ def _missing(directory: Path, row: dict[str, Any] | None) -> Iterator[tuple[str,
         yield "cell.json", "it is not there"
     with suppress(UserError, KeyError, TypeError):
         for entry in read_sealed(directory / "manifest.json")["checkpoints"]:
-            if not (directory / str(entry["file"])).exists():
+            if not _stands(directory / str(entry["file"])):
                 yield str(entry["file"]), "the manifest names it, and it is not there"
     if row is None:
         return
@@ -154,10 +152,18 @@ def _missing(directory: Path, row: dict[str, Any] | None) -> Iterator[tuple[str,
     if concluded(directory, row):
         for name, digest in read_sealed(directory / "verdict.json")["files"].items():
             path = directory / str(name)
-            if not path.exists():
+            if not _stands(path):
                 yield str(name), "the verdict names it, and it is not there"
             elif path.name != "row.json" and hashlib.sha256(path.read_bytes()).hexdigest() != digest:
                 yield str(name), "it was altered: its checksum is not that of the verdict"
+
+
+def _stands(path: Path) -> bool:
+    """Whether there is such a file; a stranger's name for it may be no name at all."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _description(path: Path) -> Cell:

@@ -34,7 +34,7 @@ from ganzoo.cell_folder import (
     raise_fence,
 )
 from ganzoo.data_parallel import MEETING, Lost, asked_for, environment, joined, launch
-from ganzoo.durable import DiskError, read_json
+from ganzoo.durable import DiskError, read_sealed
 from ganzoo.errors import UserError, printable
 from ganzoo.lock import Busy, holder, lock_file, try_lock
 from ganzoo.party import measure_baselines, prepare, train_cells
@@ -230,7 +230,7 @@ def _follow(directory: Path, options: argparse.Namespace) -> int:
 def _provenance(directory: Path) -> dict[str, Any]:
     """Of the run, as its driver left it."""
     try:
-        return read_json(directory.parent.parent / "run.json")
+        return read_sealed(directory.parent.parent / "run.json")
     except UserError:
         return {}
 
