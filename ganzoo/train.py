@@ -578,7 +578,8 @@ class Training:
 
     def _take_up(self, state: dict[str, Any], path: Path, allow_inexact: bool) -> None:
         if set(state) != set(STATE):
-            raise ValueError(f"{', '.join(sorted(set(state) ^ set(STATE)))[:200]} does not fit")
+            missing, strange = sorted(set(STATE) - set(state)), sorted(set(state) - set(STATE))
+            raise ValueError(f"{', '.join([*missing, *strange])[:200]} does not fit")
         kinds = {"stacked": bool, "inexact": bool, "round": int, "curve": list}
         for name, kind in kinds.items():
             if type(state[name]) is not kind:

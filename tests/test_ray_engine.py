@@ -109,8 +109,18 @@ HERE = f"GANZOO_TEST_{secrets.token_hex(8)}"
 """The mark of what the fixture `engine` starts: others may run the same tests at the same time."""
 
 
+def signal_handlers() -> dict[int, Any]:
+    return {number: signal.getsignal(number) for number in signal.valid_signals()}
+
+
 @pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
+def handlers() -> dict[int, Any]:
+    """Before Ray is started: other files of this process may have left theirs."""
+    return signal_handlers()
+
+
+@pytest.fixture(scope="module")
+def engine(handlers: dict[int, Any]) -> Iterator[Engine]:
     """Two slots of one core, on this machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(HERE, "1")
@@ -361,10 +371,12 @@ def test_where_the_process_that_speaks_with_ray_falls_silent_or_dies_all_is_lost
     shutil.rmtree(files)
 
 
-def test_this_process_keeps_its_environment_its_signal_handlers_and_its_modules(engine: Engine) -> None:
+def test_this_process_keeps_its_environment_its_signal_handlers_and_its_modules(
+    handlers: dict[int, Any], engine: Engine
+) -> None:
     assert status(engine.place(python("pass"))) == 0
     assert not [name for name in os.environ if name.startswith("RAY_") or name == "PYTHONBREAKPOINT"]
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal_handlers() == handlers
     assert not [name for name in sys.modules if name.partition(".")[0] == "ray"]
 
 

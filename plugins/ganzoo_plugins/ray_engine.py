@@ -313,9 +313,8 @@ class _Cluster:
     def _heard(self, seconds: float) -> list[dict[str, Any]]:
         """What was told within `seconds`; it waits for the first word only."""
         assert self._process.stdout is not None
-        stream = self._process.stdout.fileno()
-        while not self._gone and select.select([stream], [], [], seconds)[0]:
-            found = os.read(stream, 1 << 16)
+        while not self._gone and select.select([self._process.stdout], [], [], seconds)[0]:
+            found = os.read(self._process.stdout.fileno(), 1 << 16)
             self._gone = not found
             self._rest += found
             seconds = 0.0
