@@ -1,0 +1,64 @@
+"""The command: parses, calls, prints. Nothing heavy is imported before it is needed."""
+
+import io
+import os
+import signal
+import sys
+import warnings
+
+import typer
+
+from ganzoo.cli.app import app
+from ganzoo.errors import UserError, printable
+
+# isort: off
+# Each adds its commands; in this order `--help` names them.
+from ganzoo.cli import look, check, bench, runs, measure, paper  # noqa: F401
+# isort: on
+
+__all__ = ["app", "main"]
+
+
+def main() -> None:
+    """Exit status 2 for a user's slip, 1 for a failed or diverged cell or check, 75 where another process is at work or
+    after SIGUSR2, 130 after Ctrl-C, 143 after SIGTERM, 0 otherwise."""
+    from ganzoo.pulse import Stopped
+
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, _leave)
+    warnings.formatwarning = lambda message, *_, **__: f"ganzoo: {message}\n"
+    # By version, typer carries a copy of click or takes the installed one; the class has the same name in both.
+    slip: type[typer.BadParameter] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a formula in a terminal that has only ASCII
+    try:
+        status = app(standalone_mode=False)
+        sys.stdout.flush()  # a reader that left early is met here, not while Python exits
+    except UserError as error:
+        from ganzoo.lock import Busy
+
+        _end(str(error), 75 if isinstance(error, Busy) else 2)
+    except Stopped as stopped:
+        _end("stopped and saved; the same command resumes where this one stopped", stopped.status)
+    except slip as error:
+        _end(error.format_message(), 2)
+    except (KeyboardInterrupt, typer.Abort):
+        _end("interrupted; the same command resumes where this one stopped", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    if status == 130:  # how typer returns a KeyboardInterrupt
+        _end("interrupted; the same command resumes where this one stopped", 130)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _leave(number: int, _: object) -> None:
+    """While nothing is at work that could be saved. An exception might meet an import that swallows it."""
+    os.write(2, b"ganzoo: stopped; the same command resumes where this one stopped\n")
+    os._exit(75 if number == signal.SIGUSR2 else 128 + number)
+
+
+def _end(message: str, status: int) -> None:
+    print(f"ganzoo: {printable(' '.join(message.split()))}", file=sys.stderr)
+    sys.exit(status)
