@@ -51,7 +51,9 @@ class Players(NamedTuple):
         return BoundCritic(self.critic, least_class_loss, None, self.apply, rows=self.rows)
 
     @staticmethod
-    def _checked(images: Tensor, z: Tensor) -> Tensor:
+    def _checked(images: Any, z: Tensor) -> Tensor:
+        if not isinstance(images, Tensor):
+            raise UserError(f"the generator made {type(images).__name__} of z; images (N, C, H, W) are wanted")
         if images.dim() != 4 or len(images) != len(z):
             raise UserError(f"the generator made {tuple(images.shape)} of z {tuple(z.shape)}; (N, C, H, W) is wanted")
         return images
@@ -98,8 +100,10 @@ def _look_at(made: Players, cell: Cell, shape: tuple[int, int, int], z_dim: int)
         raise UserError(f"generator '{plan.generator.name}' makes images {tuple(fake.shape[1:])}, the data are {shape}")
     if fake.abs().max() > 1:
         raise UserError(f"generator '{plan.generator.name}' leaves [-1, 1]; end it with tanh")
-    outputs = made.critic(fake)
+    outputs: Any = made.critic(fake)
     wanted = (4, made.classes) if made.classes else (4,)
+    if not isinstance(outputs, Tensor):
+        raise UserError(f"critic '{plan.critic.name}' returns {type(outputs).__name__}; {wanted} is wanted")
     if tuple(outputs.shape) != wanted:
         raise UserError(f"critic '{plan.critic.name}' returns {tuple(outputs.shape)} for 4 images; {wanted} is wanted")
     images = torch.rand(4, *shape) * 2 - 1

@@ -573,6 +573,29 @@ def flat_images(z_dim: int, image_shape: tuple[int, int, int]) -> nn.Module:
     return nn.Sequential(Painter(z_dim, image_shape), nn.Flatten())
 
 
+class Both(nn.Module):
+    """What the module makes, and what it was given."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.module(given), given
+
+
+@refused_by("generator-1")
+@ganzoo.generator
+def images_and_codes(z_dim: int, image_shape: tuple[int, int, int]) -> nn.Module:
+    return Both(Painter(z_dim, image_shape))
+
+
+@refused_by("critic-1")
+@ganzoo.critic
+def losses_and_images(image_shape: tuple[int, int, int], outputs: int) -> nn.Module:
+    return Both(Judge(image_shape, outputs))
+
+
 @refused_by("generator-2")
 @ganzoo.generator
 def idle_layer(z_dim: int, image_shape: tuple[int, int, int]) -> nn.Module:

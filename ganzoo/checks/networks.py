@@ -84,6 +84,8 @@ def shape_and_dtype(subject: Subject, settings: Settings) -> str | None:
             (COUNT, *shape) if subject.entry.kind == "generator"
             else (COUNT,) if outputs == 1 else (COUNT, outputs)
         )  # fmt: skip
+        if not isinstance(y, Tensor):
+            raise Refuted(f"it should give a tensor {expected}, gives {type(y).__name__}", found=type(y).__name__)
         if y.shape != expected or y.dtype != torch.float32:
             raise Refuted(
                 f"for {COUNT} images of {shape} (outputs = {outputs}) it should give {expected} in float32,"
