@@ -305,7 +305,8 @@ def test_a_share_is_of_one_gpu_and_room_is_what_runs_out_first(
 
 
 DRIVER = f"""
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in a shell's background
 from ganzoo_plugins.ray_engine import ray_engine
 engine = ray_engine(1, 0.0, slots=1)
 placed = engine.place([sys.executable, "-c", {FAMILY!r}, sys.argv[1]])
