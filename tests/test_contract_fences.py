@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +34,20 @@ from ganzoo.result import read_row
 from ganzoo.seam import Policy, Task, see_through
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+
+
+@pytest.fixture(autouse=True)
+def deadline() -> Iterator[None]:
+    """Two at one cell who both ignore the fence may disturb each other for ever; no test here takes a minute."""
+
+    def over(*_: object) -> None:
+        raise TimeoutError("the cell does not come to its end")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.alarm(240)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def work(*arguments: str) -> Any:

@@ -1,5 +1,6 @@
 """The command: parses, calls, prints. Nothing heavy is imported before it is needed."""
 
+import atexit
 import io
 import os
 import signal
@@ -26,6 +27,7 @@ def main() -> None:
 
     for number in (signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, _leave)
+        atexit.register(signal.signal, number, signal.SIG_IGN)  # what is done while Python ends is done
     warnings.formatwarning = lambda message, *_, **__: f"ganzoo: {message}\n"
     # By version, typer carries a copy of click or takes the installed one; the class has the same name in both.
     slip: type[typer.BadParameter] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
