@@ -7,6 +7,7 @@ cells/          a directory a cell              table.txt, *.png, summary.json
 
 import itertools
 import json
+import os
 import platform
 import signal
 import subprocess
@@ -27,11 +28,12 @@ import torch
 
 from ganzoo import worker
 from ganzoo.arithmetic import SMALL, natural_precision, require_precision
-from ganzoo.cell_folder import CellFolder, LostFence, read_curve
+from ganzoo.cell_folder import CellFolder, LostFence, checkpoints, read_curve
 from ganzoo.classify import pooled_layers
 from ganzoo.config import Cell, Plan, cells, read_plan, value_of
 from ganzoo.contract import require_contract, require_loss
 from ganzoo.data import Batches, Splits, scaled
+from ganzoo.distances import require_metrics
 from ganzoo.durable import DiskError, commit, commit_sealed, read_json, read_sealed, sealed_line, sealed_lines
 from ganzoo.engines import Engine, local_engine, usable_cores
 from ganzoo.errors import UserError, blamed
@@ -92,6 +94,7 @@ def prepare(plan: Plan, zoo: Zoo) -> Prepared:
             f"measure = accuracy needs images of at least 2 classes; {data.train.name} has"
             f" {len(data.train.classes) or 'no labels'}"
         )
+    require_metrics(plan.metrics, plan.measure, data, plan.test_images)
     for cell in {(cell.seed, cell.fold, cell.needs): cell for cell in made}.values():
         batches_of(cell, data, labelling_of(cell, data), torch.device("cpu"))
     return Prepared(plan, made, data)
@@ -124,6 +127,8 @@ def try_out(cell: Cell, zoo: Zoo, data: Splits) -> None:
         pooled_layers(made.critic, data.train.first(1), torch.device("cpu"))
 
 
+INEXACT = "--allow-inexact"
+"""Of a worker's options: the one that lets cells of machines that round differently stand beside one another."""
 FORMAT = 2
 """Of the run's folder: another number is another ganzoo's."""
 
@@ -154,14 +159,7 @@ class Run:
     def _claim(self) -> None:
         path = self.folder / "plan.toml"
         if path.exists():
-            require_format(self.folder)
-            known = read_plan(path)
-            other = known.identity
-            differing = [key for key, value in self.plan.identity.items() if other[key] != value]
-            if differing:
-                raise UserError(
-                    f"{self.folder} holds a run of another plan ({', '.join(differing)} differ); take --out"
-                )
+            known = require_same_plan(self.folder, self.plan)
             if self.plan.measure == "accuracy" and known.seed_range != self.plan.seed_range:
                 self._baselines.unlink(missing_ok=True)  # a mean over the labelled subsets of those seeds
         commit_sealed(self.folder / "run.json", {"format": FORMAT, **self.provenance})
@@ -271,7 +269,8 @@ class Run:
         rows = self.rows()
         with suppress(DiskError):
             self.write_rows()
-        require_fair(rows, one_recipe=self.plan.recipe == "shared")
+        inexact = policy is not None and INEXACT in policy.options
+        require_fair(rows, one_recipe=self.plan.recipe == "shared", mixed=inexact)
         return rows
 
     def local(self, slots: int) -> Engine:
@@ -364,6 +363,48 @@ def engine_of(asked: str, zoo: Zoo, plan: Plan, slots: int | None, address: str 
     if not isinstance(made, Engine):
         raise UserError(f"engine '{name}' returned {type(made).__name__}; it should return a ganzoo.Engine")
     return made
+
+
+def require_same_plan(folder: Path, plan: Plan) -> Plan:
+    """The plan of a run's folder. Raises UserError where it is another one, or another version's."""
+    require_format(folder)
+    known = read_plan(folder / "plan.toml")
+    other = known.identity
+    differing = [key for key, value in plan.identity.items() if other[key] != value]
+    if differing:
+        raise UserError(f"{folder} holds a run of another plan ({', '.join(differing)} differ); take --out")
+    return known
+
+
+class Due(NamedTuple):
+    """What the same command would do about a cell."""
+
+    cell: Cell
+    cached: str | None
+    """The verdict that stands; None where it is to be trained."""
+    round: int
+    """At which it would be taken up; 0 from the beginning."""
+
+
+def due(prepared: Prepared, folder: Path) -> list[Due]:
+    """What is cached in the folder and what is to be done, cell by cell; nothing is written.
+
+    Raises UserError for a folder of another plan, or another version.
+    """
+    if not os.path.isdir(folder):  # a name of any length is no error to it
+        return [Due(cell, None, 0) for cell in prepared.cells]
+    if (folder / "plan.toml").exists():
+        require_same_plan(folder, prepared.plan)
+    return [_due(cell, folder / "cells" / cell.directory) for cell in prepared.cells]
+
+
+def _due(cell: Cell, directory: Path) -> Due:
+    with suppress(UserError):  # a damaged row is made again from the checkpoint
+        row = read_row(directory)
+        if row is not None and is_final(row) and concluded(directory, row):
+            return Due(cell, str(row["verdict"]), 0)
+    newest = next((path.name.rpartition("-")[2] for path in checkpoints(directory)), "0")
+    return Due(cell, None, int(newest) if newest.isdecimal() else 0)
 
 
 def require_format(folder: Path) -> None:
@@ -484,14 +525,17 @@ def small(plan: Plan, data: Splits) -> bool:
     return alone and device.type == "cpu" and precision == "fp32" and shape[1] * shape[2] <= SMALL
 
 
-def require_fair(rows: list[dict[str, Any]], one_recipe: bool = True) -> None:
+def require_fair(rows: list[dict[str, Any]], one_recipe: bool = True, *, mixed: bool = False) -> None:
     """Cells of one seed differ in the objective alone: same data, order, z, machine and, labels apart, initial weights;
-    with one recipe for all also the same optimisation and number of rounds. Raises UserError."""
+    with one recipe for all also the same optimisation and number of rounds. Raises UserError.
+
+    `mixed`: cells may come from machines that round differently; the table says so.
+    """
     first: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
         if "hashes" not in row or row.get("inexact"):  # of an inexact row the table says so
             continue
-        shared = {**row["hashes"], "fingerprint": row["fingerprint"]}
+        shared = {**row["hashes"], **({} if mixed else {"fingerprint": row["fingerprint"]})}
         if one_recipe and not row["recipe_changes"]:
             shared |= {"recipe": row["recipe"], "rounds": row["rounds"]}
         for name, value in shared.items():

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tomli_w
 from annotated_types import Ge, Le
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from ganzoo.arithmetic import Precision
 from ganzoo.errors import UserError, blamed, did_you_mean, printable
 from ganzoo.game import Margin, Need, Objective, Recipe
 from ganzoo.heads import matched
 from ganzoo.mre import Protocol
-from ganzoo.penalty import penalized, small_theta_gradient
+from ganzoo.penalty import PENALTIES, penalized
 from ganzoo.zoo import Entry, Zoo, source_sha256
 
 if TYPE_CHECKING:
@@ -45,11 +45,15 @@ IMMATERIAL = ("checkpoint_seconds", "plugins")
 
 
 class Model(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+    # The text under a key is its description in the schema, which editors show.
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class DataPlan(Model):
     set: str = "digits"
+    """digits, mnist, fashion-mnist, cifar10, svhn, celeba, folder, npz, npy."""
     path: str | None = None
     """Folder or file of the set, where it has one."""
     size: Annotated[int, Ge(1), Le(4096)] | None = None
@@ -59,7 +63,9 @@ class DataPlan(Model):
     shuffle: bool = True
     """Draw the three parts at random (always the same ones), or take the images in their given order."""
     download: bool = False
+    """Fetch an official set that is not there."""
     skip_corrupt: bool = False
+    """Leave out images that cannot be read, and say how many; else the first one ends it."""
 
 
 class LabelPlan(Model):
@@ -74,9 +80,12 @@ class LabelPlan(Model):
 class NetworkPlan(Model):
     """A network by name; every further key is one of its hyperparameters."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="allow", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     name: str = "dcgan"
+    """Of the plugin: `ganzoo list generator`, `ganzoo list critic`."""
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -87,42 +96,58 @@ class Plan(Model):
     """Everything that a comparison depends on. The defaults are those of Qi 2017, sec. 9, where it gives any."""
 
     objectives: tuple[str, ...] = ()
-    """`NAME` or `NAME:key=v1,v2,key=v` (a grid); none: every objective that is installed."""
+    """`NAME` or `NAME:key=v1,v2,key=v` (a grid); none: every installed one but those marked `by_default=False`."""
     seeds: Annotated[int, Ge(1), Le(1000)] = 3
+    """Trainings of each objective; equal seeds of two objectives are a pair."""
     first_seed: Annotated[int, Ge(0), Le(1_000_000)] = 0
     """Seeds count from here: what was chosen with some seeds is judged with others."""
     recipe: Literal["shared", "native"] = "shared"
     """One recipe for all, so that only the objective changes; or each objective's own."""
     shared: Recipe = Recipe()
+    """The recipe of all where recipe = "shared"."""
     cost: str = "leaky"
     """For objectives that take a cost and do not name one."""
     margin: str = "lp"
+    """For objectives that take a margin and do not name one."""
     data: DataPlan = DataPlan()
+    """The images, and how they are cut into three parts."""
     measure: Literal["mre", "accuracy"] = "mre"
     """What is compared: the reconstruction of test images, or their classification   (Qi 2017, sec. 9.5, 9.4)."""
     labels: LabelPlan = LabelPlan()
+    """Which training images keep their labels."""
     z_dim: Annotated[int, Ge(1)] = 100
     """z ~ Unif[-1, 1]^z_dim   (Qi 2017, sec. 9.2)."""
     generator: NetworkPlan = NetworkPlan()
+    """G, the same for all; further keys are its hyperparameters (width)."""
     critic: NetworkPlan = NetworkPlan()
+    """L, the same for all; further keys are its hyperparameters (width, norm)."""
     batch_size: Annotated[int, Ge(1)] = 64
+    """Images of a critic step, real and generated each."""
     epochs: Annotated[int, Ge(1), Le(1_000_000)] = 100
     """Passes of the critic over the training images."""
     validate_every: Annotated[int, Ge(1)] = 5
     """Epochs from one validation MRE to the next."""
     validation_images: Annotated[int, Ge(1)] = 1000
+    """Of the validation part, at most so many are measured."""
     test_images: Annotated[int, Ge(1)] = 1000
+    """Of the test part, at most so many are measured."""
     curve_test_images: Annotated[int, Ge(0)] = 0
     """So many test images are measured at each point of the curve too, by validation_mre; nothing is chosen by it."""
     control_images: Annotated[int, Ge(1)] = 100
     """Images of its own that the self-inversion control inverts, and test images inverted over all labels."""
     validation_mre: Protocol = Protocol()
+    """How z is sought on validation images, which choose the best epoch."""
     test_mre: Protocol = Protocol()
+    """How z is sought on test images: the figure compared."""
+    metrics: tuple[str, ...] = ()
+    """Other figures of the same generator, against the test images: classifier-fd, fid:weights=FILE, ...
+    A list, or one text with commas."""
     threads: Annotated[int, Ge(1), Le(256)] = 1
     """CPU threads of one process; other counts round differently."""
     processes: Annotated[int, Ge(1), Le(4096)] = 1
     """Over which a cell's batches are shared; other counts round differently."""
     device: str = "cpu"
+    """cpu, cuda, cuda:1."""
     precision: Precision | None = None
     """In which the networks compute; none: what the device does well (see `natural_precision`)."""
     compile: bool = False
@@ -135,6 +160,21 @@ class Plan(Model):
     """So long a training may go on unsaved, if saving takes no more than 2 % of its time; 0: save every round."""
     plugins: tuple[str, ...] = ()
     """Files and folders of plugins, beside the installed ones."""
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        """A command line's `fid:weights=FILE,classifier-fd`."""
+        several = value.split(",") if isinstance(value, str) else value
+        return tuple(several) if isinstance(several, list) else several  # strict: of Python's a tuple alone
+
+    @classmethod
+    def schema_of_toml(cls) -> dict[str, Any]:
+        """JSON schema (draft 2020-12) of a plan's file, for editors: every key, its type and its range.
+
+        Which names and hyperparameters there are is known to the zoo alone; `ganzoo bench --dry-run` tells.
+        """
+        return {"$schema": "https://json-schema.org/draft/2020-12/schema", **cls.model_json_schema()}
 
     def toml(self) -> str:
         """The whole plan; what is not printed (a bidi mark, a C1 control) stands as its number, as TOML allows."""
@@ -163,12 +203,16 @@ class Plan(Model):
 def read_plan(path: Path | None = None, /, **changes: Any) -> Plan:
     """The plan of a TOML file with dotted `changes` laid over it, `{"data.set": "mnist"}`.
 
-    Without a file: the plan that ganzoo brings for that data set (digits), or the defaults where it brings none.
+    Without a file: the plan that ganzoo brings for that data set (digits), or the defaults where it brings none; of a
+    network that the changes name, its own defaults.
     Raises UserError for an absent file, bad TOML, an unknown key, a value outside its domain.
     """
     if path is None:
         ours = PLANS / f"{changes.get('data.set', DataPlan().set)}.toml"
         content = _read_toml(ours) if ours in PLANS.iterdir() else {}
+        for kind in ("generator", "critic"):
+            if changes.get(f"{kind}.name", NetworkPlan().name) != NetworkPlan().name:
+                content.pop(kind, None)  # the width that we chose is the other network's
     else:
         content = _read_toml(path)
     for key, value in changes.items():
@@ -274,6 +318,12 @@ class Contender(Model):
     """What of the recipe is this contender's own."""
     theta_penalty: Annotated[float, Ge(0), Le(1e6)] = 0.0
     """Weight of penalty (II), 1/2 E ||grad_theta L(x)||^2, added to S   (Qi 2017, sec. 5.2)."""
+    r1: Annotated[float, Ge(0), Le(1e6)] = 0.0
+    """Of 1/2 E ||grad L(x)||^2   (Mescheder et al. 2018); on any objective, whatever penalty it brings itself."""
+    r2: Annotated[float, Ge(0), Le(1e6)] = 0.0
+    """Of 1/2 E ||grad L(G(z))||^2   (Mescheder et al. 2018)."""
+    dragan: Annotated[float, Ge(0), Le(1e6)] = 0.0
+    """Of E (||grad L(x + d)|| - 1)^2 around real images   (Kodali et al. 2017)."""
     feature_matching: Annotated[float, Ge(0), Le(1e6)] = 0.0
     """Weight of ||E f(x) - E f(G(z))||^2, f the critic's features, added to T   (Salimans et al. 2016)."""
     sources: dict[str, str]
@@ -285,7 +335,9 @@ class Contender(Model):
         margin = self.bound_margin(zoo, networks) if self.margin else _unused
         with blamed(f"objective '{self.objective}'"):
             game = zoo.objective(self.objective, cost, margin, **self.hyperparameters)
-        return matched(penalized(game, small_theta_gradient, self.theta_penalty), self.feature_matching)
+        for name, penalty in PENALTIES.items():
+            game = penalized(game, penalty, getattr(self, name))
+        return matched(game, self.feature_matching)
 
     def bound_margin(self, zoo: Zoo, networks: "Networks | None") -> Margin:
         """The margin as the objective sees it: (real, fake) -> (N,)."""
@@ -302,21 +354,18 @@ def _unused(*_: Any) -> Any:
     raise AssertionError("an objective used what it did not declare")
 
 
-ADDED = ("theta_penalty", "feature_matching")
+ADDED = (*PENALTIES, "feature_matching")
 """What any objective can be given on top of its own hyperparameters."""
 
 
-def contenders(asked: str, zoo: Zoo, plan: Plan) -> list[Contender]:
-    """`gls-gan:slope=0,0.01,cost=elu` -> one contender for each combination of the grid.
+def grid_of(asked: str) -> list[dict[str, Any]]:
+    """`NAME:slope=0,0.01,cost=elu` -> one dict for each combination, in order; `NAME` -> one empty dict.
 
-    A key is the objective's own hyperparameter, `cost` or `margin`, a hyperparameter of that cost or margin
-    (`cost.scale` where several have one of that name), `theta_penalty`, `feature_matching`, or a key of the
-    recipe (`critic_steps`). Raises UserError for every name or value that does not fit.
+    Raises UserError for what is no such text, and for more than LARGEST_GRID combinations.
     """
-    name, colon, rest = asked.partition(":")
+    _, colon, rest = asked.partition(":")
     if colon and not rest:
         raise UserError(f"'{asked}': expected KEY=VALUE after the colon")
-    entry = zoo.find("objective", name)
     grid: dict[str, list[Any]] = {}
     key = ""
     for item in rest.split(",") if rest else []:
@@ -333,10 +382,19 @@ def contenders(asked: str, zoo: Zoo, plan: Plan) -> list[Contender]:
         grid[key].append(value_of(item.strip()))
     if (size := math.prod(map(len, grid.values()))) > LARGEST_GRID:
         raise UserError(f"'{printable(asked, 80)}' is a grid of {size:,} contenders; at most {LARGEST_GRID:,} are made")
-    found = [
-        _contender(entry, dict(zip(grid, values, strict=True)), zoo, plan)
-        for values in itertools.product(*grid.values())
-    ]
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def contenders(asked: str, zoo: Zoo, plan: Plan) -> list[Contender]:
+    """`gls-gan:slope=0,0.01,cost=elu` -> one contender for each combination of the grid.
+
+    A key is the objective's own hyperparameter, `cost` or `margin`, a hyperparameter of that cost or margin
+    (`cost.scale` where several have one of that name), a penalty (`r1`, `r2`, `dragan`, `theta_penalty`),
+    `feature_matching`, or a key of the recipe (`critic_steps`). Raises UserError for every name or value that does not
+    fit.
+    """
+    entry = zoo.find("objective", asked.partition(":")[0])
+    found = [_contender(entry, given, zoo, plan) for given in grid_of(asked)]
     return list({contender.label: contender for contender in found}.values())
 
 
@@ -495,8 +553,8 @@ def core_sha256() -> str:
     """Of the files of ganzoo that decide the bits of a result: a cell of other code is another cell."""
     here = Path(__file__).parent
     names = (
-        "game", "heads", "arithmetic", "convolutions", "penalty", "randomness", "features", "mre", "classify",
-        "lipschitz", "collapse", "baselines", "players", "capture", "train",
+        "game", "heads", "arithmetic", "convolutions", "penalty", "randomness", "features", "mre", "distances",
+        "classify", "lipschitz", "collapse", "health", "baselines", "players", "capture", "train",
         "data_parallel", "dense", "stacked", "side_by_side", "party", "result",
     )  # fmt: skip
     return source_sha256([*(here / f"{name}.py" for name in names), *(here / "data").glob("*.py")])
@@ -504,17 +562,22 @@ def core_sha256() -> str:
 
 def default_objectives(zoo: Zoo, plan: Plan) -> tuple[str, ...]:
     """Every objective that the plan's measure and labels make sense for, and for each cost that is not ganzoo's own the
-    objectives that take a cost, with it.
+    objectives that take a cost, with it; but what is marked `by_default=False`.
 
-    So whoever adds a cost sees it in the next comparison.
+    So whoever adds a cost sees it in the next comparison. Of ganzoo's own the paper's objectives play: each further
+    one costs time and, by Holm's correction, the power to tell the others apart.
     """
     objectives = []
-    for entry in zoo.entries("objective"):
+    for entry in filter(_by_default, zoo.entries("objective")):
         (contender,) = contenders(entry.name, zoo, plan)
         if _senseless(contender, contender.game(zoo), plan) is None:
             objectives.append(entry)
     if not objectives:
         raise UserError("no objective is installed; install ganzoo itself (`pip install -e .` in a checkout)")
-    strangers = [cost for cost in zoo.entries("cost") if not cost.origin.ours]
+    strangers = [cost for cost in zoo.entries("cost") if not cost.origin.ours and _by_default(cost)]
     played = [f"{o.name}:cost={c.name}" for c in strangers for o in objectives if "cost" in o.inputs]
     return (*(o.name for o in objectives), *played)
+
+
+def _by_default(entry: Entry) -> bool:
+    return bool(getattr(entry.function, "ganzoo_by_default", True))

@@ -2,9 +2,11 @@
 
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
+import textwrap
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
@@ -20,8 +22,13 @@ if TYPE_CHECKING:
 
 Level = Literal["ok", "warn", "FAIL"]
 
+PYTHONS = ((3, 11), (3, 13))
+"""The oldest and the newest that ganzoo is tested on."""
+OLDEST_TORCH = (2, 11)
 ENOUGH_DISK = 2 * 10**9
 """Bytes; a comparison of a few dozen cells on images of 64 x 64 fits."""
+MARGIN = 6
+"""Columns of a level and what stands below it."""
 LAST_LINES = 3
 """Of a traceback: the line that failed, and what it said."""
 
@@ -54,14 +61,18 @@ def healthy(findings: Sequence[Finding]) -> bool:
     return all(finding.level != "FAIL" for finding in findings)
 
 
-def text(findings: Sequence[Finding]) -> str:
-    """For people: a line each, below it what goes with it and the cure, at the end the count."""
+def text(findings: Sequence[Finding], columns: int | None = None) -> str:
+    """For people: a line each, below it what goes with it and the cure, at the end the count. `columns`: of a terminal,
+    where what is found goes on below itself; cures are never broken: they are there to be copied."""
     lines = []
     for finding in findings:
-        lines.append(f"{finding.level:<5} {printable(finding.what)}")
-        lines += [f"      | {printable(line)}" for line in finding.details]
+        what = printable(finding.what)
+        # At least 14 columns of words: beside 6 of margin, fewer than that are a column of letters.
+        shown = textwrap.wrap(what, max(columns - MARGIN, 14), break_on_hyphens=False) if columns else [what]
+        lines += [f"{finding.level if i == 0 else '':<{MARGIN}}{line}" for i, line in enumerate(shown or [""])]
+        lines += [f"{'':<{MARGIN}}| {printable(line)}" for line in finding.details]
         if finding.cure:
-            lines.append(f"      cure: {printable(finding.cure)}")
+            lines.append(f"{'':<{MARGIN}}cure: {printable(finding.cure)}")
     counts = {level: sum(finding.level == level for finding in findings) for level in ("ok", "warn", "FAIL")}
     lines.append(f"{counts['FAIL']} FAIL, {counts['warn']} warn, {counts['ok']} ok")
     return "\n".join(lines)
@@ -78,6 +89,9 @@ def _python() -> Finding:
         return Finding(
             "warn", f"{said}: its tarfile cannot refuse members that lead out of a folder", "update to 3.11.4 or newer"
         )
+    if sys.version_info[:2] > PYTHONS[1]:
+        tested = " to ".join(".".join(map(str, one)) for one in PYTHONS)
+        return Finding("warn", f"{said}: ganzoo is tested on {tested}", "where something fails, take one of those")
     return Finding("ok", said)
 
 
@@ -90,11 +104,17 @@ def _torch() -> Iterator[Finding]:
             "FAIL", f"torch cannot be imported: {_said(error)}", "pip install --force-reinstall torch", _last(error)
         )
         return
-    yield Finding("ok", f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    said = f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+    oldest = ".".join(map(str, OLDEST_TORCH))
+    if _numbers(torch.__version__) < OLDEST_TORCH:
+        yield Finding(
+            "FAIL", f"{said}: ganzoo needs {oldest} or newer", f"pip install -U 'torch>={oldest}' torchvision"
+        )
+        return
+    yield Finding("ok", said)
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
-            about = torch.cuda.get_device_properties(number)
-            yield Finding("ok", f"cuda:{number} is {about.name}, {about.total_memory / 2**30:.0f} GiB")
+            yield _gpu(torch, number)
     elif any(Path("/dev").glob("nvidia[0-9]*")):
         built = torch.version.cuda
         why = "is built for CPUs alone" if built is None else f"wants a driver for CUDA {built}"
@@ -103,6 +123,23 @@ def _torch() -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", "no GPU: everything runs on the CPU")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """(2, 11) of 2.11.0a0+git1234."""
+    return tuple(int(part) for part in re.findall(r"^(\d+)\.(\d+)", version)[0]) if version[:1].isdecimal() else (0,)
+
+
+def _gpu(torch: Any, number: int) -> Finding:
+    """One that is seen may still be too new, or too old, for what torch was built for; only work shows it."""
+    try:
+        about = torch.cuda.get_device_properties(number)
+        said = f"cuda:{number} is {about.name}, {about.total_memory / 2**30:.0f} GiB"
+        torch.ones(2, device=f"cuda:{number}").sum().item()
+    except Exception as error:  # noqa: BLE001 (a broken installation may raise anything)
+        cure = "install the torch of your driver and GPU, or take --device cpu"
+        return Finding("FAIL", f"cuda:{number} does not compute: {_said(error)}", cure, _last(error))
+    return Finding("ok", said)
 
 
 def _torchvision() -> Finding:
@@ -118,6 +155,9 @@ def _torchvision() -> Finding:
             f"install both from one place: pip install torchvision --index-url https://download.pytorch.org/whl/{build}"
         )
         if "torchvision::" in said:
+            # The package index has a torchvision for GPUs, and does not say so in its version.
+            if torch.__version__.endswith("+cpu") and not (_version("torchvision") or "+cpu").endswith("+cpu"):
+                here = f"{here}: a torch for CPUs alone beside a torchvision for GPUs"
             return Finding("FAIL", f"torchvision was not built for this torch ({said}); {here}", cure, _last(error))
         return Finding("FAIL", f"torchvision cannot be imported: {said}; {here}", cure, _last(error))
     return Finding("ok", f"torchvision {_version('torchvision')}")
@@ -133,8 +173,18 @@ def _processors() -> Iterator[Finding]:
 
 def _plugins(paths: Sequence[Path]) -> Iterator[Finding]:
     from ganzoo.zoo import Zoo
+    from ganzoo.zoo.announced import VARIABLE, limit
 
-    zoo = Zoo.installed()
+    only = limit()
+    if only is not None:
+        lets_in = ", ".join(only) or "nothing that is installed"
+        yield Finding("warn", f"{VARIABLE} is set: it lets in {lets_in}", f"unset {VARIABLE} for all that is installed")
+    zoo = Zoo()
+    try:
+        zoo.add_installed(only)
+    except UserError as error:
+        yield Finding("FAIL", str(error), f"unset {VARIABLE}, or name what is installed")
+        zoo.add_installed()
     for path in paths:
         try:
             zoo.add_folder(path) if path.is_dir() else zoo.add_file(path)
@@ -146,11 +196,12 @@ def _plugins(paths: Sequence[Path]) -> Iterator[Finding]:
         homes.setdefault(_home(entry.origin), []).append(entry)
     for home, entries in homes.items():
         yield Finding("ok", f"{len(entries)} plugins of {home}: {', '.join(entry.name for entry in entries)}")
-    if not any(entry.kind == "objective" for entry in zoo):
+    if only is None and not any(entry.kind == "objective" for entry in zoo):
         yield Finding("FAIL", "no objective is installed", "pip install ganzoo, or pip install -e . in a checkout")
     for broken in zoo.broken:
         details = tuple(broken.traceback.strip().splitlines()[-LAST_LINES:])
-        yield Finding("FAIL", f"{broken.origin}: {broken.reason}", _removal(broken.origin), details)
+        cure = f"{_removal(broken.origin)}; `ganzoo why {broken.asked}` says more"
+        yield Finding("FAIL", f"{broken.origin}: {broken.reason}", cure, details)
     for entry in zoo:
         try:
             with redirect_stdout(sys.stderr):
@@ -213,6 +264,10 @@ def _data() -> Iterator[Finding]:
     yield Finding("ok", f"data sets in {root}: {', '.join(['digits (with scikit-learn)', *there])}")
     if absent:
         yield Finding("ok", f"data sets not there: {', '.join(absent)}; `--set data.download=true` fetches them")
+    there_is = next((place for place in (root, *root.parents) if place.exists()), root)
+    if not os.access(there_is, os.W_OK | os.X_OK):
+        what = f"{root} cannot be written to: no data set can be fetched to it"
+        yield Finding("warn", what, "set GANZOO_DATA to a folder of yours, or mend the permissions")
 
 
 def _folder(folder: Path) -> Iterator[Finding]:

@@ -58,7 +58,10 @@ class Started(subprocess.Popen[bytes]):
 
 
 def started(command: list[str], **environment: str) -> Started:
-    """The command on this machine, `environment` added to ours. Ctrl-C does not reach it."""
+    """The command, a list of words, on this machine, `environment` added to ours. Ctrl-C does not reach it.
+
+    Raises OSError where it cannot be started.
+    """
     return Started(command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, start_new_session=True)
 
 
@@ -168,6 +171,8 @@ def local_engine(cores: int, gpus: float, slots: int | None = None) -> Engine:
     """This machine: a worker for every `cores` CPU cores, or, where a task needs a share of a GPU, as many as there are
     such shares. Workers on the CPU stay warm from one task to the next.
 
+    cores: at least 1, threads of a worker. gpus: GPUs of a worker, 0.0 on CPUs, below 1 a share of one. slots: workers
+    at a time, where these are not to be counted.
     Raises UserError where there is no GPU to share.
     """
     shares = gpu_shares(torch.cuda.device_count(), gpus) if gpus else []

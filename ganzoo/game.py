@@ -6,14 +6,39 @@ generated ones. WGAN's critic is f = -L, DCGAN's logit of "real" is -L.
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Concatenate, Literal, NamedTuple, ParamSpec, Protocol
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-Cost = Callable[[Tensor], Tensor]
-"""C(a): elementwise, (N,) -> (N,)."""
+from ganzoo import slack as slacks
+
+if TYPE_CHECKING:
+    from abc import ABCMeta as ProtocolMeta
+else:
+    ProtocolMeta = type(Protocol)
+
+P = ParamSpec("P")
+
+
+class _CostType(ProtocolMeta):
+    """What can be asked of `Cost` itself. In the protocol's own body a function would have to have it to be a cost."""
+
+    def from_slack(self, slack: Callable[Concatenate[Tensor, P], Tensor]) -> Callable[Concatenate[Tensor, P], Tensor]:
+        """C(a) = a + h(max(-a, 0)), valid by construction: see `ganzoo.slack.from_slack`."""
+        return slacks.from_slack(slack)
+
+
+class Cost(Protocol, metaclass=_CostType):
+    """C(a): elementwise, (N,) -> (N,); every function of that signature is one.
+
+    `Cost.from_slack(h)` makes one of a slack h >= 0 with h(0) = 0, C(a) = a + h(max(-a, 0)), which cannot break (I) or
+    (II)   (Qi 2017, sec. 6.2).
+    """
+
+    def __call__(self, a: Tensor, /) -> Tensor: ...
+
 
 Margin = Callable[[Tensor, Tensor], Tensor]
 """Delta(x, G(z)): (N, C, H, W), (N, C, H, W) -> (N,), one value a pair, non-negative, zero for equal images."""
@@ -46,11 +71,16 @@ class Need(StrEnum):
 class Recipe(BaseModel):
     """How a game is optimised. The defaults are those of Qi 2017, sec. 9.2."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     optimizer: Literal["adam", "rmsprop"] = "adam"
+    """Of both players."""
     critic_rate: Annotated[float, Gt(0), Le(1e6)] = 1e-3
+    """The critic's first learning rate."""
     generator_rate: Annotated[float, Gt(0), Le(1e6)] = 1e-3
+    """The generator's."""
     beta1: Annotated[float, Ge(0), Lt(1)] = 0.5
     """Adam's first-moment decay; RMSprop does not use it."""
     beta2: Annotated[float, Ge(0), Lt(1)] = 0.999
@@ -64,7 +94,7 @@ class Recipe(BaseModel):
 
 
 def expected_loss(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
-    """T = E L(G(z))   (Qi 2017, eq. 5)."""
+    """T = E L(G(z)), a scalar   (Qi 2017, eq. 5). fake: (N, C, H, W); critic(fake): (N,); real is not looked at."""
     return critic(fake).mean()
 
 
@@ -87,3 +117,4 @@ class Objective(NamedTuple):
     recipe: Recipe = Recipe()
     """The recipe native to this objective, used by plans with recipe = "native"."""
     needs: frozenset[Need] = frozenset()
+    """What is checked before a run starts."""

@@ -136,7 +136,10 @@ def non_negative(outputs: Tensor, labels: Tensor | None) -> Tensor:
 
 
 def class_loss(outputs: Tensor, labels: Tensor | None) -> Tensor:
-    """L(x, y) = -log softmax(a(x))_y   (Qi 2017, sec. 8.1): (N, classes), (N,) -> (N,), at least 0."""
+    """L(x, y) = -log softmax(a(x))_y   (Qi 2017, sec. 8.1): (N, classes), (N,) -> (N,), at least 0.
+
+    outputs: (N, classes), a(x). labels: (N,) int64 in [0, classes).
+    """
     assert labels is not None
     return F.cross_entropy(outputs, labels, reduction="none")
 
@@ -179,6 +182,8 @@ def matching_features(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
     """||E f(x) - E f(G(z))||^2 / d, f(x) the critic's last hidden representation   (Salimans et al. 2016, sec. 3.1).
 
     The mean over the d features, where Salimans et al. take the sum: so its weight means the same at every width.
+    critic: a `BoundCritic` whose network offers `features`. real, fake: (N, C, H, W) -> scalar, at least 0; no gradient
+    reaches the critic through the real images.
     """
     assert isinstance(critic, BoundCritic)
     with torch.no_grad():
@@ -187,7 +192,10 @@ def matching_features(critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
 
 
 def matched(game: Objective, weight: float) -> Objective:
-    """The game with `weight * matching_features` added to its generator loss; untouched at weight 0."""
+    """The game with `weight * matching_features` added to its generator loss; untouched at weight 0 (weight >= 0).
+
+    What comes back also needs `Need.FEATURES`.
+    """
     if weight == 0:
         return game
 
@@ -209,6 +217,7 @@ class Asked(NamedTuple):
     """A random number, from torch's default generator."""
     unheard: str = ""
     """Why nobody can say."""
+    gradient_at_fake: bool = False
 
 
 class _Listener(BoundCritic):
@@ -261,4 +270,5 @@ def asked_of(
         gradient=bool(gradients),
         gradient_at_real=any(x is real for x in gradients),
         draws=draws,
+        gradient_at_fake=any(x is fake for x in gradients),
     )

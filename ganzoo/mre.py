@@ -73,7 +73,9 @@ class Protocol(BaseModel):
     matter and the less the starts. Linear generators come within 1 % of their exact optimum, image by image.
     """
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     steps: Annotated[int, Ge(1), Le(1_000_000)] = 200
     """Adam steps of a start that goes all the way."""
@@ -162,6 +164,8 @@ def minimum_reconstruction_error(
     """MRE(x) = min_z mean |x - G(z)| of each image, G frozen in eval mode   (Qi 2017, sec. 9.5).
 
     images: (N, C, H, W), float in [-1, 1] or uint8 (x / 127.5 - 1); any device, the generator's does the work.
+    generator: (N, z_dim + classes) -> (N, C, H, W), a module or a function. z_dim: numbers in z.
+    protocol: how z is sought, by its id. seed: of the starts; the same one finds the same z.
     labels: (N,) integers in [0, classes) for a conditional G(z, y): each image is sought among its own class.
     chunk: samples (image x restart) at once; changes the figures by rounding only. None: as many as fit the cache, or
         4 GiB of an accelerator.

@@ -108,7 +108,10 @@ def _look_at(made: Players, cell: Cell, shape: tuple[int, int, int], z_dim: int)
         raise UserError(f"critic '{plan.critic.name}' returns {tuple(outputs.shape)} for 4 images; {wanted} is wanted")
     images = torch.rand(4, *shape) * 2 - 1
     others = torch.cat([images[:1], 3 * torch.rand(3, *shape) - 1])
-    first, same = made.critic(images)[0], made.critic(others)[0]
+    made.critic.load_state_dict(state)
+    first = made.critic(images)[0]
+    made.critic.load_state_dict(state)  # a pass of spectral normalisation leaves another state, which is no statistic
+    same = made.critic(others)[0]
     # A critic that begins with zeros everywhere would hide its statistics.
     statistics = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in made.critic.modules())
     per_sample = not statistics and not bool((first - same).abs().max() > 1e-3 * first.abs().max())
@@ -116,7 +119,7 @@ def _look_at(made: Players, cell: Cell, shape: tuple[int, int, int], z_dim: int)
         raise UserError(
             f"{cell.contender.label} penalises a gradient per sample, but critic '{plan.critic.name}'"
             f" {plan.critic.hyperparameters} lets images of one batch change one another's loss (batch"
-            ' statistics); use its norm-free form (critic.norm = "none"), or no penalty (penalty_weight=0,'
+            ' statistics); use its norm-free form (critic.norm = "none"), or no penalty (penalty_weight=0, r1=0, r2=0,'
             " theta_penalty=0)"
         )
     if Need.FEATURES in made.needs:

@@ -6,12 +6,15 @@ are slow, to a few of its images; the neighbours of the baselines to a few of th
 """
 
 import math
+import os
 import resource
+import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from importlib import import_module
+from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -172,6 +175,12 @@ def disk_mb(prepared: Prepared, rates: dict[str, Rates]) -> float:
         row = 2 * (6_000 + 250 * known.evaluations)
         found += KEPT * known.checkpoint_bytes + pictures + described + row
     return found / 1e6 + FIGURES_MB
+
+
+def free_mb(folder: Path) -> float:
+    """On the disk that the folder lies on, or would."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if os.path.exists(place))
+    return shutil.disk_usage(there).free / 1e6
 
 
 # Measuring

@@ -1,7 +1,8 @@
 """What a finished training leaves: the row of its cell, with everything it was measured by, and pictures.
 
 row.json        the result, the same bits each time but for its provenance
-pictures.npz    samples, test images, their reconstructions; the error of every test image
+pictures.npz    samples, test images, their reconstructions, the training images nearest to them; the error of every
+                test image; the shape of the cost
 timing.json     seconds
 """
 
@@ -20,25 +21,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ganzoo import distances
 from ganzoo.cell_folder import CellFolder
 from ganzoo.classify import accuracy, evaluating
 from ganzoo.collapse import collapse
-from ganzoo.config import Cell
+from ganzoo.config import ADDED, Cell
 from ganzoo.data import scaled
 from ganzoo.durable import DiskError, json_bytes, read_sealed, seal, sealed_bytes
 from ganzoo.errors import UserError
 from ganzoo.game import Need
+from ganzoo.health import health, nearest
 from ganzoo.lipschitz import CLASS_LOSS, lipschitz
 from ganzoo.mre import Reconstruction, over_all_labels, self_inversion
-from ganzoo.randomness import stream
+from ganzoo.pulse import beat
+from ganzoo.randomness import seeded, stream
 from ganzoo.train import Diverged, Training, fingerprint
 
 SETTLED = 0.05
 """A curve has settled if its last fifth stays within this share of its last value."""
+HEALTH_PAIRS = 256
+"""Training images, and as many generated and test ones, at which the players' health is measured."""
 STEEPNESS_PAIRS = 64
 """Training images, and as many generated ones, at which the critic's steepness is sampled."""
 DIVERSITY_IMAGES = 500
 """Test images, and as many generated ones, that tell of collapse."""
+NEAREST_OF = 20_000
+"""Training images at most among which the nearest one to a picture is sought."""
+COST_STEPS, COST_STEP = 120, 0.025
+"""Where the cost is kept to be drawn: at so many multiples of this on either side of 0."""
 PICTURES = 64
 """Samples kept for the grid; the reconstructions keep an eighth of it."""
 
@@ -133,8 +143,11 @@ def write_row(
         measured = _reconstructed if training.plan.measure == "mre" else _classified
         with training.products():
             found, pictures = measured(training)
-            row = {**_described(training), **found}
+            described = _described(training)
+            row = {**described, **found, "hashes": {**described["hashes"], **found.get("hashes", {})}}
             row["lipschitz"] = _steepness(training)
+            row["health"] = _health(training)
+            pictures |= _cost_shape(training)
         files["pictures.npz"] = _packed(pictures)
     except Diverged as diverged:
         row = {**_described(training), "verdict": str(diverged), "reason": diverged.what}
@@ -221,8 +234,7 @@ def _identity(cell: Cell) -> dict[str, Any]:
         "margin": contender.margin,
         "margin_hyperparameters": contender.margin_hyperparameters,
         "recipe_changes": contender.recipe_changes,
-        "theta_penalty": contender.theta_penalty,
-        "feature_matching": contender.feature_matching,
+        **{name: getattr(contender, name) for name in ADDED},
         "recipe": cell.recipe.model_dump(),
         "needs": list(cell.needs),
         "sources": {**contender.sources, **cell.network_sources},
@@ -319,9 +331,10 @@ def _reconstructed(training: Training) -> tuple[dict[str, Any], dict[str, Any]]:
         )
     pictures = _pictures(training, best, last)
     diversity = _diversity(training)
+    others, networks = _other_metrics(training)
     players.generator.load_state_dict(last_state)
     varied = last_fifth(curve)
-    measured = {
+    figures = {
         "test_mre": best.mean,
         "test_mre_last": last.mean,
         "best_epoch": best_point["epoch"],
@@ -342,10 +355,28 @@ def _reconstructed(training: Training) -> tuple[dict[str, Any], dict[str, Any]]:
         "mre": plan.test_mre.id,
         "validation_mre_protocol": plan.validation_mre.id,
     }
-    finite = all(math.isfinite(value) for value in measured.values() if isinstance(value, float))
-    if not finite:
-        raise Diverged(training.round, "a reconstruction error on the test images is not finite")
-    return {"verdict": "done", **measured, "collapse": diversity}, pictures
+    finite = all(math.isfinite(value) for value in figures.values() if isinstance(value, float))
+    if not finite or not all(map(math.isfinite, others.values())):
+        raise Diverged(training.round, "a figure on the test images is not finite")
+    more: dict[str, Any] = {"metrics": others, "hashes": networks} if others else {}
+    return {"verdict": "done", **figures, "collapse": diversity, **more}, pictures
+
+
+def _other_metrics(training: Training) -> tuple[dict[str, float], dict[str, str]]:
+    """What the plan asks for besides, of as many generated images as test images, and the networks that it looks by."""
+    plan, players = training.plan, training.players
+    if not plan.metrics:
+        return {}, {}
+    real = training.data.test.first(plan.test_images)
+    labels = real.labels.to(training.device) if players.classes and real.labels is not None else None
+    z = _z(training, "metrics", len(real.images))
+    made = []
+    with evaluating(players.generator):
+        for place in torch.split(torch.arange(len(z), device=z.device), distances.CHUNK):
+            beat()
+            made.append(as_bytes(players.generate(z[place], None if labels is None else labels[place])))
+    fake = torch.from_numpy(np.concatenate(made))
+    return distances.measured(plan.metrics, training.data.train, real.images, fake, training.device)
 
 
 def _steepness(training: Training) -> dict[str, float | None] | None:
@@ -361,6 +392,48 @@ def _steepness(training: Training) -> dict[str, float | None] | None:
         )
     finite = all(value is None or math.isfinite(value) for value in found)
     return found._asdict() if finite else None
+
+
+def _health(training: Training) -> dict[str, float | None] | None:
+    """What the players do after the last round; None where no generator plays, or a figure is not finite."""
+    if Need.ALONE in training.needs:
+        return None
+    players, device = training.players, training.device
+    real, test = training.data.train.first(HEALTH_PAIRS), training.data.test.first(HEALTH_PAIRS)
+    images, unseen = scaled(real.images.to(device)), scaled(test.images.to(device))
+    labels = real.labels.to(device) if players.classes and real.labels is not None else None
+    test_labels = test.labels.to(device) if players.classes and test.labels is not None else None
+    z = _z(training, "health", len(images))
+    with seeded("health", training.cell.seed), evaluating(players.generator), evaluating(players.critic):
+        critic = players.loss(labels)
+        fake = players.generate(z, labels)
+        found = health(
+            critic,
+            players.generator,
+            images,
+            fake,
+            on_test=players.loss(test_labels)(unseen),
+            margin=None if training.margin is None else training.margin(images, fake),
+            generator_loss=lambda: training.game.generator_loss(critic, images, players.generate(z, labels)),
+        )
+    finite = all(value is None or math.isfinite(value) for value in found)
+    return found._asdict() if finite else None
+
+
+def _cost_shape(training: Training) -> dict[str, Any]:
+    """C(a) to be drawn; nothing where the objective takes no cost."""
+    if training.cost is None:
+        return {}
+    a = torch.arange(-COST_STEPS, COST_STEPS + 1) * COST_STEP
+    with torch.no_grad():
+        return {"cost_a": a.numpy(), "cost": training.cost(a.clone()).float().numpy()}
+
+
+def _nearest(training: Training, images: np.ndarray, name: str) -> dict[str, Any]:
+    """The training image nearest to each of these, (n, C, H, W) uint8, and its distance: under `name`."""
+    known = training.data.train.first(NEAREST_OF)
+    place, distance = nearest(known.images, torch.from_numpy(images))
+    return {name: known.images[place].numpy(), f"{name}_errors": distance.float().numpy()}
 
 
 def _diversity(training: Training) -> dict[str, float | None] | None:
@@ -394,7 +467,9 @@ def _samples(training: Training) -> dict[str, Any]:
     with evaluating(players.generator):
         z = _z(training, "samples", PICTURES)
         made = players.generate(z, None if labels is None else labels.to(training.device))
-    return {"samples": as_bytes(made), "across": min(players.classes, PICTURES) or int(PICTURES**0.5)}
+    samples = as_bytes(made)
+    kept = {"samples": samples, "across": min(players.classes, PICTURES) or int(PICTURES**0.5)}
+    return {**kept, **_nearest(training, samples[: PICTURES // 8], "samples_nearest")}
 
 
 def _z(training: Training, purpose: str, n: int) -> Tensor:
@@ -414,6 +489,7 @@ def _pictures(training: Training, best: Reconstruction, last: Reconstruction) ->
         **_samples(training),
         "originals": test.images[:few].numpy(),
         "reconstructions": as_bytes(again),
+        **_nearest(training, test.images[:few].numpy(), "nearest"),
         "errors": best.errors.numpy(),
         "errors_last": last.errors.numpy(),
     }

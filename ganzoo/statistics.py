@@ -47,6 +47,21 @@ def reach(seeds: int, contenders: int) -> str:
     return f"{what}: no Holm-corrected p below {best:.4g} can be reached{hint}"
 
 
+def needed_p(contenders: int) -> float:
+    """What Holm asks of the smallest p of the differences to one of so many contenders: 0.05 / differences."""
+    return 0.05 / max(1, contenders - 1)
+
+
+def enough(seeds: int, contenders: int) -> str:
+    """The p that so many paired seeds can reach against what Holm needs, in words."""
+    least, needed = smallest_p(seeds), needed_p(contenders)
+    first = f"the first of {contenders - 1}" if contenders > 2 else "it"
+    said = f"p: {seeds} paired seed{'s' * (seeds > 1)} can reach {least:.2g}, Holm needs {needed:.2g} for {first}"
+    if least <= needed:
+        return f"{said}: enough"
+    return f"{said}: too few, {1 + math.ceil(-math.log2(needed))} seeds are enough"
+
+
 def interval_of_mean(values: Sequence[float]) -> Interval | None:
     """The 95 % interval of the mean; None below two values.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ganzoo.checks import CHECKS, Check, Refuted, Subject, as_entry
+from ganzoo.checks import CHECKS, Check, Refuted, Subject, as_entry, require_expected
 from ganzoo.errors import UserError
 from ganzoo.zoo import Entry, Zoo
 
@@ -40,9 +40,11 @@ class EntryCheck:
         result = self.check.run(self.subject)
         if result.verdict == "skip":
             pytest.skip(result.message)
+        if result.verdict == "expected":
+            pytest.xfail(f"{result.reason}: {result.message}")
         if result.verdict == "fail":
             said = "\n".join(filter(None, (f"{self.id}: {result.message}", result.reproduce)))
-            if not result.required:
+            if not result.refuses:
                 pytest.skip(f"recommendation not met: {said}")
             raise Refuted(said, **(result.counterexample or {}))
 
@@ -70,6 +72,7 @@ def checks_of(things: Iterable[Any], *, seed: int = 0, device: str = "cpu", exam
     """Every check of every entry of the things."""
     for thing in things:
         for entry in entries_of(thing):
+            require_expected(entry)
             subject = Subject(entry, None, seed, device, examples)
             yield from (EntryCheck(check, subject) for check in CHECKS if check.kind == entry.kind)
 
@@ -79,8 +82,8 @@ def parametrize_with_checks(
 ) -> "pytest.MarkDecorator":
     """One test a check of decorated functions, modules, files (paths) or zoo entries; its argument is `check`.
 
-    A recommendation that is not met skips its test and says why. Raises UserError at collection where the zoo
-    refuses one of the things.
+    A recommendation that is not met skips its test and says why; what the plugin expects to fail is an xfail. Raises
+    UserError at collection where the zoo refuses one of the things.
     """
     import pytest
 

@@ -167,6 +167,9 @@ class Training:
             with torch.no_grad():
                 cell.contender.bound_margin(zoo, self.networks)(image, image)
         self.game: Objective = cell.contender.game(zoo, self.networks)
+        contender = cell.contender
+        self.cost = zoo.cost(contender.cost, **contender.cost_hyperparameters) if contender.cost else None
+        self.margin = contender.bound_margin(zoo, self.networks) if contender.margin else None
         self.initial = {
             "generator": weights_sha256(self.players.generator),
             "critic": weights_sha256(self.players.critic),
@@ -303,8 +306,9 @@ class Training:
         critic = self.players.loss(labels)
         if not self.players.per_sample:
             return critic
-        if self.asked.gradient_at_real:
-            return replace(critic, seen=(critic.see(real),))
+        wanted = ((real, self.asked.gradient_at_real), (fake, self.asked.gradient_at_fake))
+        if any(differentiated for _, differentiated in wanted):
+            return replace(critic, seen=tuple(critic.see(x) for x, differentiated in wanted if differentiated))
         if self.asked.both:
             outputs = critic.apply(critic.network, torch.cat([real, fake]))
             return replace(critic, seen=(Seen(real, outputs[: len(real)]), Seen(fake, outputs[len(real) :])))

@@ -106,6 +106,7 @@ def test_the_harness_gives_what_the_design_says() -> None:
         "generator": ("z_dim", "image_shape"),
         "critic": ("image_shape", "outputs"),
         "engine": ("cores", "gpus"),
+        "listener": ("folder", "plan"),
     }
 
 
@@ -151,4 +152,4 @@ def test_what_should_start_at_once_does_not_import_torch(code: str) -> None:
 
 
 def test_the_look_for_torch_would_see_it() -> None:
-    assert "torch" in imported_by("import ganzoo; ganzoo.Zoo")
+    assert "torch" in imported_by("import ganzoo; ganzoo.Objective")

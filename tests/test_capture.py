@@ -24,6 +24,8 @@ GAMES: list[tuple[str, dict[str, Any]]] = [
     ("wgan-gp", {"shared.critic_steps": 2}),
     ("cls-gan:unlabeled_weight=1.0,feature_matching=1.0", {"labels.per_class": 3, "measure": "accuracy"}),
     ("supervised", {"measure": "accuracy"}),
+    ("hinge:r2=1", {"critic.spectral": True}),
+    ("rpgan", {}),
 ]
 gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 

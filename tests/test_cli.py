@@ -18,6 +18,7 @@ from ganzoo.bench import Run
 from ganzoo.cell_folder import checkpoints
 from ganzoo.cli import main
 from ganzoo.durable import commit_sealed, load_checkpoint, read_sealed, save_checkpoint, seal
+from ganzoo.hooks import KINDS
 
 
 class Said(NamedTuple):
@@ -83,9 +84,9 @@ def test_list_names_all_or_one_kind(ganzoo: Command) -> None:
     everything = json.loads(ganzoo("list", "--json").out)
     assert everything["broken"] == []
     kinds = {plugin["kind"] for plugin in everything["plugins"]}
-    assert kinds == {"objective", "cost", "margin", "generator", "critic", "engine"}
+    assert kinds == set(KINDS)
     costs = json.loads(ganzoo("list", "costs", "--json").out)["plugins"]
-    assert {cost["name"] for cost in costs} == {"leaky", "identity", "relu", "abs", "elu"}
+    assert {cost["name"] for cost in costs} == {"leaky", "identity", "relu", "abs", "elu", "softplus"}
     lines = ganzoo("list", "cost").out.splitlines()
     assert len(lines) == len(costs)
     assert any("C(a) = max(a, slope * a)" in line for line in lines)

@@ -128,13 +128,13 @@ def test_every_way_to_hang_is_ended_with_all_it_started_and_tried_so_often(calm:
     run = calm.run(tmp_path, *HANGS)
     for name in HANGS:
         tell(calm.plugin, name)
-    rows = train(run, 1 + len(HANGS), Policy(retries=1, lost_seconds=12.0, hang_seconds=12.0))
+    rows = train(run, 1 + len(HANGS), Policy(retries=1, lost_seconds=12.0, hang_seconds=16.0))
     for name in HANGS:
         assert rows[way(name)]["verdict"] == "failed:hang", rows[way(name)]
         assert attempts(run)[directory_of(run, way(name)).name] == 2
     assert "did not beat for 12 s in 2 attempts" in rows[way("stop")]["reason"]
     assert "did not beat for 12 s in 2 attempts" in rows[way("hold_gil")]["reason"]
-    assert "no round was finished for 12 s in 2 attempts" in rows[way("sleep")]["reason"]
+    assert "no round was finished for 16 s in 2 attempts" in rows[way("sleep")]["reason"]
     same(run, calm, "dcgan")
     assert len(victims(calm.plugin)) >= len(HANGS) + 2  # two of them start a child
     assert within(1, lambda: not any(map(running, victims(calm.plugin))))

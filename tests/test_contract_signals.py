@@ -234,10 +234,11 @@ def test_the_command_saves_and_ends_and_at_last_has_the_same_rows(calm: Calm, tm
     run = calm.copy(tmp_path)
     (tmp_path / "plan.toml").write_text(calm.plan.toml())
     tell(calm.plugin, "drag")
+    again = " ".join(["ganzoo", *BENCH])
     for number, line in (
-        (signal.SIGTERM, "ganzoo: stopped and saved; the same command resumes where this one stopped"),
-        (signal.SIGUSR2, "ganzoo: stopped and saved; the same command resumes where this one stopped"),
-        (signal.SIGINT, "ganzoo: interrupted; the same command resumes where this one stopped"),
+        (signal.SIGTERM, f"ganzoo: stopped and saved; resume with: {again}"),
+        (signal.SIGUSR2, f"ganzoo: stopped and saved; resume with: {again}"),
+        (signal.SIGINT, f"ganzoo: interrupted, everything is saved; resume with: {again}"),
     ):
         before = placed(run)
         process = command(tmp_path, *BENCH)

@@ -161,6 +161,13 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "cls-gan, few labels": ("cls-gan:unlabeled_weight=1.0,feature_matching=1.0", FEW),
     "conditional-gan": ("conditional-gan:theta_penalty=0.1", FEW),
     "supervised": ("supervised", {"measure": "accuracy"}),
+    "rpgan": ("rpgan", {}),
+    "rpgan, hinge, spectral": ("rpgan:f=hinge,r2=0.5", {"critic.spectral": True}),
+    "ragan": ("ragan", {"critic.norm": "batch"}),
+    "hinge": ("hinge:r1=1,r2=0.5,dragan=2", {}),
+    "least-squares": ("least-squares", {}),
+    "ebgan": ("ebgan:m=2.0", {}),
+    "constant margin": ("ls-gan:margin=constant,theta_penalty=0.1", {"critic.spectral": True}),
     "relativistic": ("relativistic", {}),
     "stranger": ("stranger", {}),
 }

@@ -148,7 +148,7 @@ def test_a_file_or_folder_given_by_path_is_looked_at_too(tmp_path: Path) -> None
     for path in (tmp_path, tmp_path / "broken.py"):
         (found,) = failures(examine([path]))
         assert found.what.startswith(f"{tmp_path / 'broken.py'}: ZeroDivisionError")
-        assert found.cure == "mend that file, or remove it"
+        assert found.cure == f"mend that file, or remove it; `ganzoo why {tmp_path / 'broken.py'}` says more"
     assert failures(examine([tmp_path / "mine.py"])) == []
     (found,) = failures(examine([tmp_path / "absent.py"]))
     assert found.what == f"no plugin file at {tmp_path / 'absent.py'}"
@@ -212,6 +212,103 @@ def test_a_package_that_cannot_be_imported_is_told_without_a_traceback(name: str
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("torch_is", "torchvision_is", "told"),
+    [
+        ("2.15.0+cpu", "0.30.0+cu130", True),
+        ("2.15.0+cpu", "0.30.0+rocm7", True),
+        ("2.15.0+cpu", "0.30.0", True),
+        ("2.15.0+cpu", "0.30.0+cpu", False),
+        ("2.15.0+cu130", "0.30.0+cu130", False),
+    ],
+)
+def test_a_torch_for_cpus_beside_a_torchvision_for_gpus_is_told_as_such(
+    torch_is: str, torchvision_is: str, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raising = "raise RuntimeError('operator torchvision::nms does not exist')\n"
+    monkeypatch.syspath_prepend(package(tmp_path, "torchvision", raising))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr("torch.__version__", torch_is)
+    monkeypatch.setattr(ganzoo.doctor, "_version", lambda name: torchvision_is if name == "torchvision" else None)
+    found = ganzoo.doctor._torchvision()
+    assert found.level == "FAIL"
+    assert ("a torch for CPUs alone beside a torchvision for GPUs" in found.what) == told
+    assert f"torch is {torch_is}, torchvision {torchvision_is}" in found.what
+    assert found.cure.endswith(f"https://download.pytorch.org/whl/{torch_is.partition('+')[2]}")
+
+
+@pytest.mark.parametrize(
+    ("version", "level"),
+    [("2.9.1", "FAIL"), ("2.10.2+cpu", "FAIL"), ("1.13", "FAIL"), ("2.11.0", "ok"), ("3.0.0a0+git12", "ok")],
+)
+def test_a_torch_older_than_the_oldest_that_works_fails(
+    version: str, level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.__version__", version)
+    found = next(iter(ganzoo.doctor._torch()))
+    assert found.level == level
+    assert (found.cure == "pip install -U 'torch>=2.11' torchvision") == (level == "FAIL")
+
+
+@pytest.mark.parametrize(
+    ("version", "level"), [((3, 11, 3), "warn"), ((3, 11, 4), "ok"), ((3, 13, 9), "ok"), ((3, 14, 0), "warn")]
+)
+def test_a_python_that_ganzoo_is_not_tested_on_is_a_warning(
+    version: tuple[int, int, int], level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.version_info", version)
+    found = ganzoo.doctor._python()
+    assert found.level == level
+    assert bool(found.cure) == (level == "warn")
+
+
+def test_a_gpu_that_is_seen_and_does_not_compute_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    class About:
+        name, total_memory = "Some GPU", 80 * 2**30
+
+    def refused(*_: object, **__: object) -> None:
+        raise RuntimeError("no kernel image is available for execution on the device")
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda number: About)
+    torch = importlib.import_module("torch")
+    ones = torch.ones
+    monkeypatch.setattr("torch.ones", lambda *sizes, **keys: refused() if "device" in keys else ones(*sizes))
+    first, second = ganzoo.doctor._torch()
+    assert first.level == "ok"
+    assert second.level == "FAIL"
+    assert "cuda:0 does not compute: RuntimeError: no kernel image" in second.what
+    monkeypatch.setattr("torch.ones", lambda *sizes, **_: ones(*sizes))
+    assert [finding.what for finding in ganzoo.doctor._torch()][1] == "cuda:0 is Some GPU, 80 GiB"
+
+
+def test_plugins_that_are_limited_are_told_of_and_a_wrong_limit_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANZOO_PLUGINS", "leaky")
+    findings = examine()
+    assert failures(findings) == []
+    (warned,) = [finding for finding in findings if "GANZOO_PLUGINS" in finding.what]
+    assert (warned.level, warned.what) == ("warn", "GANZOO_PLUGINS is set: it lets in leaky")
+    assert any("1 plugins of ganzoo" in finding.what for finding in findings)
+    monkeypatch.setenv("GANZOO_PLUGINS", "leeky")
+    (found,) = failures(examine())
+    assert found.what.startswith("GANZOO_PLUGINS names 'leeky', which is not installed; did you mean 'leaky'?")
+    assert found.cure == "unset GANZOO_PLUGINS, or name what is installed"
+    assert any("plugins of ganzoo" in finding.what and "gls-gan" in finding.what for finding in examine())
+
+
+def test_a_data_folder_that_cannot_be_written_to_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANZOO_DATA", str(tmp_path / "not" / "yet"))
+    asked = []
+    monkeypatch.setattr("os.access", lambda path, mode: asked.append(path) or False)
+    findings = list(ganzoo.doctor._data())
+    assert asked == [tmp_path]  # the nearest that is there
+    assert (findings[-1].level, "cannot be written to" in findings[-1].what) == ("warn", True)
+    monkeypatch.setattr("os.access", lambda path, mode: True)
+    assert all(finding.level == "ok" for finding in ganzoo.doctor._data())
+
+
 @pytest.mark.parametrize("folder", ["/proc", "/nowhere/at/all"])
 def test_a_folder_that_cannot_be_written_to_fails(folder: str) -> None:
     (found,) = failures(examine(folder=Path(folder)))
@@ -247,3 +344,15 @@ def test_a_doctor_that_finds_nothing_wrong_and_one_that_does_differ_in_health_al
     assert healthy([Finding("ok", "a"), Finding("warn", "b", "c")])
     assert not healthy([Finding("ok", "a"), Finding("FAIL", "b", "c")])
     assert text([Finding("FAIL", "b", "c", ("d",))]) == "FAIL  b\n      | d\n      cure: c\n1 FAIL, 0 warn, 0 ok"
+
+
+@pytest.mark.parametrize("columns", [1, 20, 80])
+def test_what_is_found_fits_the_terminal_and_a_cure_can_be_copied(columns: int) -> None:
+    what = "30 plugins of ganzoo 0.1.0: abs, elu, semi-automatic, /a/very/long/path/that/no/terminal/of/20/columns/has"
+    cure = "pip install torchvision --index-url https://download.pytorch.org/whl/cpu"
+    lines = text([Finding("FAIL", what, cure)], columns).splitlines()
+    assert f"      cure: {cure}" in lines
+    *found, count = [line for line in lines if "cure: " not in line]
+    assert all(len(line) <= max(columns, 20) for line in found)
+    assert "".join("".join(found).removeprefix("FAIL").split()) == what.replace(" ", "")
+    assert count == "1 FAIL, 0 warn, 0 ok"

@@ -11,7 +11,7 @@ from ganzoo.config import Cell
 from ganzoo.game import Critic, Need
 from ganzoo.heads import Asked, BoundCritic, asked_of, head_of, plain
 from ganzoo.party import read_data
-from ganzoo.penalty import small_gradient, unit_gradient
+from ganzoo.penalty import fake_gradient, small_gradient, unit_gradient
 from ganzoo.randomness import seeded
 from ganzoo.train import Training
 from ganzoo.zoo import Zoo
@@ -28,6 +28,9 @@ GAMES: list[tuple[str, dict[str, Any]]] = [
     ("gls-gan:theta_penalty=0.1,feature_matching=1.0", {}),
     ("cls-gan", {}),
     ("conditional-gan:feature_matching=1.0", {"labels.per_class": 3}),
+    ("rpgan", {}),
+    ("ragan:r2=0.5", {}),
+    ("ebgan:r1=0.5,r2=2,dragan=1", {}),
 ]
 IMAGE = (1, 8, 8)
 
@@ -93,7 +96,18 @@ def test_the_generators_step_has_the_plain_losses_gradients(
 
 @pytest.mark.parametrize(
     ("objective", "passes"),
-    [("dcgan", 1), ("wgan", 1), ("ls-gan", 2), ("wgan-gp", 2), ("ls-gan:penalty_weight=0.0", 1), ("supervised", 1)],
+    [
+        ("dcgan", 1),
+        ("wgan", 1),
+        ("ls-gan", 2),
+        ("wgan-gp", 2),
+        ("ls-gan:penalty_weight=0.0", 1),
+        ("supervised", 1),
+        ("rpgan", 2),
+        ("hinge:r2=1", 2),
+        ("hinge:r1=1", 2),
+        ("hinge:r1=1,dragan=1", 3),
+    ],
 )
 def test_a_critic_step_takes_as_few_passes_as_there_are(
     objective: str, passes: int, one_cell: MakeCell, zoo: Zoo
@@ -122,6 +136,7 @@ def test_what_a_loss_asks_is_heard() -> None:
     assert of(lambda critic, real, fake: (critic(real) - critic(fake)).mean()) == Asked(both=True)
     assert of(lambda critic, real, fake: critic(real + 0).mean() - critic(fake).mean()) == Asked()
     assert of(small_gradient) == Asked(gradient=True, gradient_at_real=True)
+    assert of(fake_gradient) == Asked(gradient=True, gradient_at_fake=True)
     assert of(unit_gradient) == Asked(gradient=True, draws=True)
     unheard = of(lambda critic, real, fake: critic.network.weight.sum())  # type: ignore[attr-defined]
     assert unheard[:4] == (False, True, False, True)

@@ -424,7 +424,7 @@ def test_no_row_whatever_its_verdict_says_disturbs_a_line(text: str, capfd: pyte
     from ganzoo.progress import _lines
 
     capfd.readouterr()
-    _lines(3)({"event": "row", "row": row(text, 0, verdict=f"failed: {text}")})
+    _lines(3)({"event": "row", "label": text, "seed": 0, "fold": None, "row": row(text, 0, verdict=f"failed: {text}")})
     said = capfd.readouterr().err
     assert said.count("\n") == 1
     assert is_inert(said)

@@ -158,7 +158,8 @@ def test_ctrl_c_ends_with_one_line_and_the_same_command_resumes(moment: str, tmp
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the driver and its workers
     _, said = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert said.splitlines()[-1] == "ganzoo: interrupted; the same command resumes where this one stopped"
+    how = "stopped" if moment == "while the workers start" else "interrupted, everything is saved"
+    assert said.splitlines()[-1] == f"ganzoo: {how}; resume with: ganzoo bench plan.toml --out run --jobs 2"
     assert "Traceback" not in said
     assert all_gone(process.pid, within=5)
     to_the_end(tmp_path)

@@ -199,4 +199,5 @@ def test_a_norm_that_there_is_not_is_refused_with_those_that_there_are(kind: str
 def test_the_defaults_are_those_of_the_paper() -> None:
     g, d = ZOO.find("generator", "dcgan").validate(), ZOO.find("critic", "dcgan").validate()
     assert g == {"width": 64, "norm": "batch", "init_std": 0.02}
-    assert d == {"width": 64, "norm": "none", "init_std": 0.02}  # per-sample penalties and BatchNorm do not mix
+    # Per-sample penalties and BatchNorm do not mix.
+    assert d == {"width": 64, "norm": "none", "spectral": False, "init_std": 0.02}

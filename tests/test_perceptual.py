@@ -185,6 +185,7 @@ def test_a_wrong_margin_with_networks_is_refused_and_its_three_lines_show_it(tmp
         "margin-2",
         "margin-11",
         "margin-12",
+        "margin-13",
     }
     lines = results["margin-2"].reproduce
     assert lines is not None

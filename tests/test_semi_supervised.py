@@ -465,8 +465,8 @@ def test_mre_of_a_cell_without_generator_is_refused(one_cell: MakeCell, tmp_path
 
 @pytest.fixture(scope="module")
 def every(zoo: Zoo, tiny: MakePlan) -> tuple[str, ...]:
-    found = default_objectives(zoo, tiny(**FEW))
-    assert set(found) == set(zoo.names("objective"))
+    found = tuple(zoo.names("objective"))
+    assert set(default_objectives(zoo, tiny(**FEW))) < set(found)
     return found
 
 

@@ -26,7 +26,8 @@ Make = Callable[..., list[Training]]
 GAMES = (
     "ls-gan", "ls-gan:balance=2.0", "gls-gan:cost=elu,penalty_weight=1.0", "gls-gan:penalty_weight=0", "wgan",
     "wgan-gp", "dcgan", "dcgan:feature_matching=1.0", "wgan:theta_penalty=0.1", "ls-gan:balance=1.5,theta_penalty=0.2",
-    "wgan-gp:optimizer=rmsprop,generator_rate=0.01",
+    "wgan-gp:optimizer=rmsprop,generator_rate=0.01", "rpgan", "ragan", "hinge:r1=1,r2=0.5,dragan=2", "least-squares",
+    "ebgan", "ls-gan:margin=constant",
 )  # fmt: skip
 
 

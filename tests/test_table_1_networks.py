@@ -278,7 +278,7 @@ def test_a_size_that_the_generator_does_not_make_is_one_line_that_names_those_it
 
 def test_the_defaults_are_those_of_the_table() -> None:
     g, d = ZOO.find("generator", "table-1").validate(), ZOO.find("critic", "table-1").validate()
-    assert d == {"width": 96, "norm": "batch", "weight_norm": False, "init_std": 0.02}
+    assert d == {"width": 96, "norm": "batch", "weight_norm": False, "spectral": False, "init_std": 0.02}
     assert g == {"width": 128, "norm": "batch", "weight_norm": False, "as_printed": False, "init_std": 0.02}
 
 

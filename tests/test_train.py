@@ -21,6 +21,7 @@ from ganzoo.train import Diverged, Training, weights_sha256
 from ganzoo.zoo import Zoo
 
 MakeCell = Callable[..., Cell]
+TABLE_1 = {"name": "table-1", "width": 2, "norm": "none", "spectral": True}
 SIX = ("ls-gan", "gls-gan", "wgan", "wgan-gp", "dcgan", "cls-gan")
 
 gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
@@ -77,6 +78,12 @@ def kill_after(one: Training, rounds: int, monkeypatch: pytest.MonkeyPatch) -> N
         ("cls-gan:unlabeled_weight=1.0,feature_matching=1.0", {"labels.per_class": 3, "measure": "accuracy"}),
         ("conditional-gan:theta_penalty=0.1", {"labels.per_class": 3}),
         ("supervised", {"measure": "accuracy"}),
+        ("rpgan", {}),
+        ("ragan", {"critic.norm": "batch"}),
+        ("hinge:r2=0.5,dragan=2", {"critic.spectral": True}),
+        ("least-squares", {"recipe": "native"}),
+        ("ebgan", {}),
+        ("ls-gan:margin=constant,theta_penalty=0.1", {"critic": TABLE_1}),
     ],
 )
 def test_a_training_killed_after_every_round_ends_in_the_same_bits(

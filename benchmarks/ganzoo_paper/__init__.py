@@ -4,8 +4,10 @@ One module an item, named after it.
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from ganzoo.paper import Item
+if TYPE_CHECKING:
+    from ganzoo.paper import Item  # with torch, which whoever asks for the names alone need not wait for
 
 NAMES = (
     *(f"figure-{i}" for i in range(1, 11)),
@@ -15,6 +17,6 @@ NAMES = (
 )
 
 
-def items() -> dict[str, Item]:
+def items() -> "dict[str, Item]":
     """Name -> item, in the paper's order."""
     return {name: import_module(f"ganzoo_paper.{name.replace('-', '_')}").ITEM for name in NAMES}

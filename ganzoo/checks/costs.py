@@ -5,7 +5,6 @@ Finite: a value may be +inf only for a < 0, where the same formula in float64 ex
 """
 
 import io
-from collections.abc import Callable
 from contextlib import redirect_stdout
 from typing import Any
 
@@ -13,30 +12,15 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from ganzoo.checks.conditions import HALVES, Shortfall, below, beside, is_wrong, named
 from ganzoo.checks.counterexample import Refuted
 from ganzoo.checks.sweep import float32_values, half_values, moderate, simplest
 from ganzoo.checks.table import Check, Settings, Subject
 from ganzoo.game import Cost
 from ganzoo.randomness import seeded, stream
 
-HALVES = (torch.bfloat16, torch.float16)
 DTYPES = (torch.float64, torch.float32, *HALVES)
 ORDINARY = (-100.0, -3.0, -1.0, -0.1, -1e-3, 0.0, 1e-3, 0.1, 1.0, 3.0, 100.0)
-ROUNDING = 2.0**-16
-"""A shortfall of some ulp that shrinks at least so much from here to float64 is rounding; a wrong formula's stays."""
-
-Shortfall = Callable[[Tensor, Tensor], Tensor]
-"""(a, C(a)) -> by how much the condition is violated; 0 where it holds; NaN where C(a) is."""
-
-
-def below(a: Tensor, c: Tensor) -> Tensor:
-    """Condition (I), C(a) >= a, is violated by a - C(a)."""
-    return torch.where(c >= a, 0.0, a - c)
-
-
-def beside(a: Tensor, c: Tensor) -> Tensor:
-    """Condition (II), C(a) = a for a >= 0, is violated by |C(a) - a|."""
-    return torch.where((a < 0) | (c == a), 0.0, (c - a).abs())
 
 
 def bound(subject: Subject, settings: Settings) -> Cost:
@@ -88,13 +72,11 @@ def _condition(subject: Subject, settings: Settings, values: Tensor, shortfall: 
         return None
 
     def formula_fails(a: Tensor) -> Tensor:
-        by = short(a)
-        wrong = ~(by <= 16 * torch.finfo(a.dtype).eps * a.double().abs().clamp(min=1))
-        return wrong if a.dtype == torch.float64 else wrong | ~(exactly(a) <= by * ROUNDING)
+        return is_wrong(a, short(a), exactly(a))
 
     wrong = failing[formula_fails(failing)]
     if not len(wrong) and values.dtype in HALVES:
-        return f"note: rounding in {_name(values)} at {len(failing)} of {len(values)} values; right in float64"
+        return f"note: rounding in {named(values.dtype)} at {len(failing)} of {len(values)} values; right in float64"
     kind, a = (
         ("wrong formula", simplest(wrong, formula_fails)) if len(wrong) else ("rounding", simplest(failing, fails))
     )
@@ -104,17 +86,13 @@ def _condition(subject: Subject, settings: Settings, values: Tensor, shortfall: 
         "" if len(wrong) else "; right in float64, so the formula is: use expm1 for exp(a) - 1, log1p for log(1 + a)"
     )
     raise Refuted(
-        f"{kind}: C({a:.9g}) = {c:.9g} in {_name(values)}, but {states}{advice}"
+        f"{kind}: C({a:.9g}) = {c:.9g} in {named(values.dtype)}, but {states}{advice}"
         f" ({len(failing)} of {len(values)} values violate it)",
         f"{_literal(values.new_tensor([a]))}; assert cost(a) {sign} a, (a, cost(a))",
         a=a,
         C=c,
-        dtype=_name(values),
+        dtype=named(values.dtype),
     )
-
-
-def _name(a: Tensor) -> str:
-    return str(a.dtype).removeprefix("torch.")
 
 
 def at_least_a(subject: Subject, settings: Settings) -> str | None:
@@ -160,11 +138,11 @@ def finite(subject: Subject, settings: Settings) -> None:
             a = simplest(failing, unfinite)
             c = cost(values.new_tensor([a])).item()
             raise Refuted(
-                f"C({a:.9g}) = {c} in {_name(values)}, in float64 {cost(torch.tensor([a]).double()).item():.9g}",
+                f"C({a:.9g}) = {c} in {named(values.dtype)}, in float64 {cost(torch.tensor([a]).double()).item():.9g}",
                 f"{_literal(values.new_tensor([a]))}; assert cost(a).isfinite(), (a, cost(a))",
                 a=a,
                 C=c,
-                dtype=_name(values),
+                dtype=named(values.dtype),
             )
 
 
@@ -293,6 +271,21 @@ def silent(subject: Subject, settings: Settings) -> None:
         raise Refuted(f"C prints {printed.getvalue()[:60]!r}", printed=printed.getvalue()[:60])
 
 
+def nan_stays_nan(subject: Subject, settings: Settings) -> None:
+    cost = bound(subject, settings)
+    for dtype in DTYPES:
+        a = torch.tensor([torch.nan, 1.0, -1.0], dtype=dtype, device=subject.device)
+        c = cost(a)[0]
+        if not c.isnan():
+            raise Refuted(
+                f"C(NaN) = {c.item():.9g} in {named(dtype)}: a run that diverges looks sound",
+                f"a = torch.tensor([torch.nan], dtype={dtype}); assert cost(a).isnan(), cost(a)",
+                a=torch.nan,
+                C=c.item(),
+                dtype=named(dtype),
+            )
+
+
 _numbers = st.floats(-1e6, 1e6) | st.integers(-10, 10).map(float)
 
 COSTS = (
@@ -311,4 +304,5 @@ COSTS = (
     Check("cost-10", "cost", "gradient attached, finite, right; 1 for a > 0", True, gradient),
     Check("cost-11", "cost", "capturable and device kept: no .item(), no branch on data", True, capturable),
     Check("cost-12", "cost", "prints nothing", True, silent),
+    Check("cost-13", "cost", "NaN stays NaN (where(a > 0, a, 0) makes it 0)", False, nan_stays_nan),
 )  # fmt: skip

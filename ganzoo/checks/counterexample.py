@@ -1,6 +1,7 @@
-"""What a law says: refuted by this counterexample, or silent about this thing."""
+"""What a law says: refuted by this counterexample, silent about this thing, or, of information, this."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -8,17 +9,27 @@ class Refuted(AssertionError):  # noqa: N818 (what a law is)
     """The counterexample to a law.
 
     `show` is a statement that fails on it. It may name `entry`, its bound form under the name of its kind (`cost`,
-    `margin`), and `torch`.
+    `margin`), and `torch`. `cure` is what usually helps, where the counterexample tells more than the law alone.
     """
 
-    def __init__(self, message: str, show: str | None = None, **counterexample: Any) -> None:
+    def __init__(self, message: str, show: str | None = None, cure: str | None = None, **counterexample: Any) -> None:
         super().__init__(message)
-        self.message, self.show = message, show
+        self.message, self.show, self.cure = message, show, cure
         self.counterexample: dict[str, Any] = plain(counterexample)
 
 
 class Skipped(Exception):  # noqa: N818 (not an error)
     """The law says nothing about this thing; the text says why."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """The answer to a question that is neither good nor bad."""
+
+    message: str
+    holds: bool | None
+    """True: no counterexample was found. None: no matter of yes and no."""
+    counterexample: dict[str, Any] | None = None
 
 
 def plain(value: Any) -> Any:

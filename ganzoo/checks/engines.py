@@ -1,7 +1,10 @@
 """What the seam relies on in an engine: that commands run, end with their status, and can be ended."""
 
+import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ganzoo.checks.counterexample import Refuted
 from ganzoo.checks.table import Check, Settings, Subject
@@ -9,6 +12,9 @@ from ganzoo.engines import Engine, Placed
 
 PATIENCE = 60.0
 """Seconds for a command that does nothing to be placed and to end."""
+
+REFUSED = [sys.executable, "-m", "ganzoo.worker", "/"]
+"""A command that ends at once: / is no cell of a run."""
 
 
 def _engine(subject: Subject, settings: Settings) -> Engine:
@@ -31,7 +37,8 @@ def _status(subject: Subject, settings: Settings) -> str | None:
     """A worker that refuses its directory ends with status 2, and `poll` says so without waiting for it."""
     engine = _engine(subject, settings)
     try:
-        placed = engine.place([sys.executable, "-m", "ganzoo.worker", "/"])
+        with _unheard():
+            placed = engine.place(REFUSED)
         began = time.monotonic()
         placed.poll()
         waited = time.monotonic() - began
@@ -51,7 +58,8 @@ def _kill(subject: Subject, settings: Settings) -> str | None:
     """A command that was killed has ended, and killing it again does nothing."""
     engine = _engine(subject, settings)
     try:
-        placed = engine.place([sys.executable, "-m", "ganzoo.worker", "/"])
+        with _unheard():
+            placed = engine.place(REFUSED)
         placed.kill()
         status = _waited(placed)
         placed.kill()
@@ -60,6 +68,21 @@ def _kill(subject: Subject, settings: Settings) -> str | None:
     if status is None:
         raise Refuted(f"no status within {PATIENCE:g} s of being killed", hyperparameters=settings)
     return None
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """What begins in the block says nothing on the terminal: that this worker is refused is no news to whoever asked
+    about an engine."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _waited(placed: Placed) -> int | None:

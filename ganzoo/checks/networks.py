@@ -3,6 +3,7 @@
 The shape laws run over every image shape below that the network takes, the others at the smallest of them.
 """
 
+from copy import deepcopy
 from itertools import product
 
 import torch
@@ -168,6 +169,20 @@ def within_range(subject: Subject, settings: Settings) -> None:
             )
 
 
+def on_both_sides_of_grey(subject: Subject, settings: Settings) -> None:
+    network, z = smallest(subject, settings)
+    # Weights and z of both signs: whatever a layer makes of one, it makes the opposite of for the other.
+    x = torch.cat([scaled(network, factor).train()(3 * z) for factor in (100, -1)])
+    lowest, highest = x.min().item(), x.max().item()
+    if not lowest < -0.1 < 0.1 < highest:
+        raise Refuted(
+            f"with weights a hundred times as large, and of the other sign, pixels are {lowest:.4g} to {highest:.4g}:"
+            " images are in [-1, 1], tanh at the end, not a sigmoid",
+            lowest=lowest,
+            highest=highest,
+        )
+
+
 def z_matters(subject: Subject, settings: Settings) -> None:
     network, z = smallest(subject, settings)
     x = network.eval()(z).flatten(1)
@@ -188,7 +203,8 @@ def per_sample(subject: Subject, settings: Settings) -> str | None:
     if any(isinstance(module, _BatchNorm) for module in network.modules()):
         return "note: batch statistics at its defaults: a per-sample penalty asks for its norm-free form"
     others = torch.cat([x[:1], -3 * x[1:]])
-    y, z = network(x)[0], network(others)[0]
+    # A copy meets the first batch: what a pass leaves (a step of the power method) is no word between images.
+    y, z = deepcopy(network)(x)[0], network(others)[0]
     if not torch.isclose(y, z, rtol=1e-3, atol=1e-5):
         raise Refuted(
             f"L(x) depends on the other images, {y.item():.6g} or {z.item():.6g}, and no BatchNorm module says so",
@@ -235,6 +251,14 @@ NETWORKS = (
     *(Check(f"generator-{i}", "generator", title, True, law, drawn=False) for i, (title, law) in enumerate(_BOTH, 1)),
     Check("generator-6", "generator", "pixels in [-1, 1] whatever the weights", True, within_range, drawn=False),
     Check("generator-7", "generator", "every coordinate of z changes the image", True, z_matters, drawn=False),
+    Check(
+        "generator-8",
+        "generator",
+        "pixels below 0 and above",
+        True,
+        on_both_sides_of_grey,
+        drawn=False,
+    ),
     *(Check(f"critic-{i}", "critic", title, True, law, drawn=False) for i, (title, law) in enumerate(_BOTH, 1)),
     Check(
         "critic-6",

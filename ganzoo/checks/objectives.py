@@ -73,6 +73,10 @@ def names_of_losses(game: Objective) -> list[str]:
     return ["critic_loss", *generator, *unlabeled]
 
 
+def losses_of_the_critic(game: Objective) -> list[str]:
+    return [name for name in names_of_losses(game) if name != "generator_loss"]
+
+
 def evaluated(
     loss: Callable[..., Any], critic: Critic, real: Tensor, fake: Tensor, names: tuple[int, ...] = (0,)
 ) -> Tensor:
@@ -150,6 +154,101 @@ def generator_loss_trains_the_generator(subject: Subject, settings: Settings) ->
     if not counted.all():
         i = int((~counted).nonzero()[0])
         raise Refuted(f"no gradient of generator_loss reaches generated image {i} of {PAIRS}", image=i)
+
+
+def slopes(loss: Callable[..., Any], on_real: Tensor, on_fake: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss, dloss/dL(x) and dloss/dL(G(z)) at these values of L: (N,), (N,) -> scalar, (N,), (N,)."""
+    leaves = [values.detach().clone().requires_grad_() for values in (on_real, on_fake)]
+    real, fake = (x.to(on_real) for x in stand_ins.marked(len(on_real)))
+    value = evaluated(loss, stand_ins.table_critic(*leaves), real, fake)
+    found: tuple[Tensor | None, ...] = (
+        torch.autograd.grad(value, leaves, allow_unused=True) if value.requires_grad else (None, None)
+    )
+    of_real, of_fake = (torch.zeros_like(x) if g is None else g for x, g in zip(leaves, found, strict=True))
+    return value.detach(), of_real, of_fake
+
+
+def each_image_not_their_mean(subject: Subject, settings: Settings) -> None:
+    game = game_of(subject, settings)
+    spread = torch.randn(2, PAIRS, generator=stream(subject.seed, "spread"), dtype=torch.float64)
+    for name in losses_of_the_critic(game):
+        found: dict[str, list[Tensor]] = {"real": [], "generated": []}
+        for level in (-3.0, -1.0, 0.0, 1.0, 3.0):
+            on_real, on_fake = spread[0] + level, spread[1] - level
+            if _shift(game):
+                on_real, on_fake = on_real.abs() + 0.1, on_fake.abs() + 0.1
+            _, of_real, of_fake = slopes(getattr(game, name), on_real, on_fake)
+            found["real"].append(of_real)
+            found["generated"].append(of_fake)
+        for side, gradients in found.items():
+            table = torch.stack(gradients)  # (levels, PAIRS)
+            within = (table.amax(dim=1) - table.amin(dim=1)).max()
+            if within <= 1e-9 * table.abs().max() < 1e-6 * (table.amax() - table.amin()):
+                raise Refuted(
+                    f"{name} moves all {side} images alike, the right ones and the wrong ones: it sees the mean of L"
+                    " over the batch, not each L",
+                    loss=name, images=side,
+                )  # fmt: skip
+
+
+FAR = 50.0
+"""A value of L that no critic should reach, and some do."""
+SATURATED = 1e-3
+"""A rate so many times lower than that of a critic hardly wrong is none."""
+
+
+def wrong_critics_are_corrected(subject: Subject, settings: Settings) -> None:
+    game = game_of(subject, settings)
+    level = 0.5 if _shift(game) else 0.0
+    wrong = {"real": (1.0, FAR), "generated": (2e-5, 1e-3) if _shift(game) else (-1.0, -FAR)}
+    for name, (side, places) in product(losses_of_the_critic(game), wrong.items()):
+        if side == "generated" and Need.ALONE in game.needs:
+            continue
+        rates = []
+        for place in places:
+            at = (place, level) if side == "real" else (level, place)
+            _, *found = slopes(getattr(game, name), *(torch.tensor([x], dtype=torch.float64) for x in at))
+            rates.append(found[0].item() if side == "real" else -found[1].item())
+        (near, far), (rate_near, rate) = places, rates
+        if rate <= SATURATED * abs(rate_near):
+            raise Refuted(
+                f"a critic as wrong as L = {far:g} on a {side} image is corrected at a rate of {rate:.3g}, at L ="
+                f" {near:g} of {rate_near:.3g}: {name} is flat where it is needed most (a sigmoid under a square, an"
+                " epsilon under a log)",
+                loss=name, L=far, rate=rate, rate_near=rate_near,
+            )  # fmt: skip
+
+
+def found_out_generators_learn(subject: Subject, settings: Settings) -> None:
+    game = game_of(subject, settings)
+    if Need.ALONE in game.needs:
+        raise Skipped("no generator plays")
+    rates = []
+    for level in (1.0, FAR):
+        at = torch.zeros(1, dtype=torch.float64), torch.tensor([level], dtype=torch.float64)
+        rates.append(slopes(game.generator_loss, *at)[2].item())
+    if rates[1] <= SATURATED * abs(rates[0]):
+        raise Refuted(
+            f"an image that is found out for certain, L(G(z)) = {FAR:g}, moves the generator at a rate of"
+            f" {rates[1]:.3g}; at L = 1 it is {rates[0]:.3g}: generator_loss is flat where all learning starts",
+            L=FAR, rate=rates[1], rate_near=rates[0],
+        )  # fmt: skip
+
+
+def finite_far_out(subject: Subject, settings: Settings) -> None:
+    game = game_of(subject, settings)
+    lowest = 1e-3 if _shift(game) else -FAR
+    for name in names_of_losses(game):
+        for levels in product((FAR, lowest), repeat=2):
+            at = (torch.tensor([x], dtype=torch.float32) for x in levels)
+            value, *gradients = slopes(getattr(game, name), *at)
+            if not value.isfinite() or not all(g.isfinite().all() for g in gradients):
+                raise Refuted(
+                    f"{name} is {value.item():.6g}, its gradient in L {[g.item() for g in gradients]}, at L(x) ="
+                    f" {levels[0]:g} and L(G(z)) = {levels[1]:g} in float32: take logsigmoid or softplus of L, not the"
+                    " log of a sigmoid",
+                    loss=name, on_real=levels[0], on_fake=levels[1], value=value.item(),
+                )  # fmt: skip
 
 
 def leaves_no_trace(subject: Subject, settings: Settings) -> None:
@@ -326,6 +425,24 @@ def constrains_the_critic_only(subject: Subject, settings: Settings) -> None:
         raise Refuted("constrain makes NaN a number: a diverged run must show", weight="nan")
 
 
+def constrain_spares_scales(subject: Subject, settings: Settings) -> None:
+    game = game_of(subject, settings)
+    with seeded(subject.seed, "normalised"):
+        network = nn.Sequential(
+            nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.LayerNorm(8), nn.GroupNorm(2, 8), nn.Linear(8, 1)
+        ).to(subject.device)
+    scales = {name: p for name, p in network.named_parameters() if name in ("1.weight", "3.weight", "4.weight")}
+    game.constrain(network)
+    for name, scale in scales.items():
+        if (scale != 1).any():
+            kind = type(network[int(name[0])]).__name__
+            raise Refuted(
+                f"constrain turns the scale of a {kind} from 1 into {scale.flatten()[0].item():.6g}: it normalises to 1"
+                " and is no weight of the map; leave the scales of normalisations out",
+                module=kind, scale=scale.flatten()[0].item(),
+            )  # fmt: skip
+
+
 def declares_its_needs(subject: Subject, settings: Settings) -> None:
     game = game_of(subject, settings)
     needs: object = game.needs
@@ -435,6 +552,11 @@ _LAWS = (
     ("prints nothing", True, silent),
     ("the mean over single pairs (a relativistic average game is not)", False, mean_over_pairs),
     ("pixels and channels are equal (a game of image structure says otherwise)", False, coordinates_are_equal),
+    ("critic_loss looks at each image, not at their mean", True, each_image_not_their_mean),
+    ("a critic that is far wrong is still corrected", True, wrong_critics_are_corrected),
+    ("a generator that is found out still learns (in log(1 - D) it does not)", True, found_out_generators_learn),
+    ("finite in float32 where L is +-50, the gradients too", True, finite_far_out),
+    ("constrain spares the scales of normalisations", True, constrain_spares_scales),
 )  # fmt: skip
 
 OBJECTIVES = tuple(

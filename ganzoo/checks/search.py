@@ -1,16 +1,21 @@
 """Look for a counterexample: Hypothesis draws hyperparameters from their annotations and shrinks what it finds."""
 
+import os
 import types
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Le
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.errors import HypothesisException, HypothesisWarning, Unsatisfiable
 
-from ganzoo.checks.counterexample import Refuted, Skipped, plain
+from ganzoo.checks.counterexample import Refuted, Skipped, Told, plain
+from ganzoo.checks.kept import cache_folder
+from ganzoo.checks.patience import TooLong
 from ganzoo.errors import UserError
 from ganzoo.zoo import Entry, Hyperparameter
 
@@ -74,6 +79,20 @@ def alternatives(entry: Entry) -> Iterator[dict[str, Any]]:
         yield from (defaults | {h.name: option} for option in options if option != h.default)
 
 
+@contextmanager
+def kept_in_cache() -> Iterator[None]:
+    """In the block, what Hypothesis keeps of the modules that it reads goes to the user's cache folder, and not to
+    .hypothesis in the working folder, of which whoever only checks a plugin knows nothing."""
+    if os.environ.get("HYPOTHESIS_STORAGE_DIRECTORY"):
+        yield
+        return
+    set_hypothesis_home_dir(cache_folder().parent / "hypothesis")
+    try:
+        yield
+    finally:
+        set_hypothesis_home_dir(None)
+
+
 def search(
     law: "Law", subject: "Subject", inputs: st.SearchStrategy[Any] | None = None, drawn: bool = True
 ) -> str | None:
@@ -82,9 +101,11 @@ def search(
     Raises table.Skipped where it does not apply, table.Refuted with the simplest counterexample found.
     """
     entry = subject.entry
-    notes = [attempt(law, subject, choice) for choice in alternatives(entry)]
+    choices = [*subject.given, *alternatives(entry)]
+    first, *_ = [attempt(law, subject, choice) for choice in choices]
+    note = _note(first)
     if not drawn or (inputs is None and not entry.hyperparameters):
-        return notes[0]
+        return note
     strategy = hyperparameters(entry) if entry.hyperparameters else st.just({})
     arguments = st.tuples(strategy) if inputs is None else st.tuples(strategy, inputs)
     count = subject.examples * (1 if inputs is None else 10)
@@ -117,13 +138,17 @@ def search(
             return "note: no hyperparameters could be drawn; judged at the defaults only"
         except BaseException as error:
             # Last comes the shrunk one. Hypothesis calls a plugin of changing output flaky: it is refuted all the same.
-            if not found or isinstance(error, KeyboardInterrupt):
+            if not found or isinstance(error, (KeyboardInterrupt, TooLong)):
                 raise
             raise found[-1] from None
-    return notes[0]
+    return note
 
 
-def attempt(law: "Law", subject: "Subject", settings: dict[str, Any], *inputs: Any) -> str | None:
+def _note(said: str | Told | None) -> str | None:
+    return said.message if isinstance(said, Told) else said
+
+
+def attempt(law: "Law", subject: "Subject", settings: dict[str, Any], *inputs: Any) -> str | Told | None:
     """The law at these settings; an error in the plugin refutes it as well."""
     try:
         return law(subject, settings, *inputs)

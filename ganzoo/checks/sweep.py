@@ -44,8 +44,30 @@ def simplest(values: Tensor, fails: Callable[[Tensor], Tensor]) -> float:
     `fails`: (K,) -> (K,) bool, elementwise.
     """
     for decimals in range(5):
-        rounded = values.double().mul(10**decimals).round().div(10**decimals).to(values.dtype)
+        rounded = _rounded(values, decimals)
         rounded = rounded[fails(rounded)]
         if len(rounded):
             return float(rounded[rounded.abs().argmin()])
     return float(values[values.abs().argmin()])
+
+
+def simplicity(value: float) -> tuple[float, ...]:
+    """By this order a float32 is simpler than another: decimals, distance from zero, positive first."""
+    number = torch.tensor(value, dtype=torch.float32)
+    decimals = next((d for d in range(5) if _rounded(number, d) == number), 5)
+    return decimals, abs(value), value < 0
+
+
+def simplest_of(values: Tensor) -> float:
+    """The simplest of these, by `simplicity`. (K,), K > 0, no NaN among them."""
+    for decimals in range(5):
+        simple = values[_rounded(values, decimals) == values]
+        if len(simple):
+            values = simple
+            break
+    nearest = values[values.abs() == values.abs().min()]
+    return float(nearest.max())
+
+
+def _rounded(values: Tensor, decimals: int) -> Tensor:
+    return values.double().mul(10**decimals).round().div(10**decimals).to(values.dtype)

@@ -1,19 +1,25 @@
-"""What a check is, what it finds, and how that reads on a terminal and as JSON."""
+"""What a check is and what it finds."""
 
 import json
-import textwrap
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from hypothesis.strategies import SearchStrategy
 
-from ganzoo.checks.counterexample import Refuted, Skipped
-from ganzoo.checks.search import search
+from ganzoo.checks.about import CURES
+from ganzoo.checks.counterexample import Refuted, Skipped, Told, plain
+from ganzoo.checks.exhaustive import Tally
+from ganzoo.checks.patience import at_most
+from ganzoo.checks.search import attempt, search
+from ganzoo.errors import UserError, printable
 from ganzoo.zoo import Entry, Zoo
 
-Verdict = Literal["pass", "fail", "skip"]
+Verdict = Literal["pass", "fail", "expected", "skip", "told"]
+"""`expected`: it fails, as the plugin declares, with a reason. `told`: a piece of information, neither good nor bad."""
+Level = Literal["required", "recommended", "information"]
 Settings = dict[str, Any]
 """Hyperparameters by name."""
 
@@ -28,11 +34,23 @@ class Subject:
     seed: int = 0
     device: str = "cpu"
     examples: int = 15
-    """Settings of the hyperparameters that are drawn for a check, beyond the defaults."""
+    """Settings of the hyperparameters that are drawn for a check, beyond the defaults and those given."""
+    given: tuple[Settings, ...] = ()
+    """Settings that somebody asked for, all hyperparameters in each."""
+    sweep: Callable[[Settings], Tally] | None = None
+    """Settings -> what all 2^32 float32 values showed of a cost; None: nobody asked for that."""
+    patience: float | None = None
+    """Seconds after which a check is ended and fails; None: never."""
+
+    @property
+    def settings(self) -> tuple[Settings, ...]:
+        """The defaults, and what was asked for."""
+        defaults = self.entry.validate()
+        return (defaults, *(given for given in self.given if given != defaults))
 
 
-Law = Callable[..., str | None]
-"""(subject, settings) -> a note or None. Raises Refuted or Skipped."""
+Law = Callable[..., str | Told | None]
+"""(subject, settings) -> a note or None; of information, what there is to tell. Raises Refuted or Skipped."""
 
 
 @dataclass(frozen=True)
@@ -49,22 +67,67 @@ class Check:
     """Drawn besides the hyperparameters, the law's third argument."""
     drawn: bool = True
     """False: the defaults and each choice only. A network of width 1000 is too dear to draw."""
+    informs: bool = False
+    """A question, told at the defaults and at what was asked for; nothing is right or wrong."""
+    every_float: bool = False
+    """Needs the sweep; judged at the defaults and at what was asked for."""
+
+    @property
+    def level(self) -> Level:
+        return "information" if self.informs else "required" if self.required else "recommended"
 
     def run(self, subject: Subject) -> "Result":
-        """Look for a counterexample: at the defaults and each choice, then where Hypothesis draws and shrinks."""
-        passed = Result(self.id, subject.entry.kind, subject.entry.name, self.title, self.required, "pass")
+        """Look for a counterexample: at what was asked for, the defaults and each choice, then where Hypothesis draws
+        and shrinks. What the plugin prints is not heard. Raises UserError for expected failures that are none."""
+        reason = expected_failures(subject.entry).get(self.id)
+        result = self._found(subject)
+        if reason is None or result.verdict in ("skip", "told"):
+            return result
+        if result.verdict == "fail":
+            return replace(result, verdict="expected", reason=reason)
+        message = f"was expected to fail and passes: take it out of expected_failures, where it says: {reason}"
+        return replace(result, verdict="fail", reason=reason, message=message)
+
+    def _found(self, subject: Subject) -> "Result":
+        result = Result(self.id, subject.entry.kind, subject.entry.name, self.title, self.required, "pass", self.level)
+        patience = None if self.every_float else subject.patience  # the sweep has its own
         try:
-            return replace(passed, message=search(self.law, subject, self.inputs, self.drawn) or "")
+            with unheard(), at_most(patience):
+                if not self.informs and not self.every_float:
+                    return replace(result, message=search(self.law, subject, self.inputs, self.drawn) or "")
+                return self._at_each_setting(subject, result)
         except Skipped as reason:
-            return replace(passed, verdict="skip", message=str(reason))
+            return replace(result, verdict="skip", message=str(reason))
         except Refuted as found:
+            if self.informs:
+                return replace(result, verdict="skip", message=f"could not be told: {found.message}")
             return replace(
-                passed,
+                result,
                 verdict="fail",
                 message=found.message,
                 counterexample=found.counterexample,
                 reproduce=reproduce(self, subject.entry, found),
+                cure=found.cure or CURES.get(self.id),
             )
+
+    def _at_each_setting(self, subject: Subject, result: "Result") -> "Result":
+        said, first = [], Told("", None)
+        for settings in subject.settings:
+            told = attempt(self.law, subject, settings)
+            told = told if isinstance(told, Told) else Told(told or "", None)
+            said.append(f"at {in_words(settings)}: {told.message}" if settings else told.message)
+            if told.holds is False and first.holds is not False:
+                found = {"hyperparameters": plain(settings)} if settings else {}
+                first = Told("", False, found | plain(told.counterexample or {}))
+            elif told.holds and first.holds is None:
+                first = Told("", True)
+        return replace(
+            result,
+            verdict="told" if self.informs else "pass",
+            message="\n".join(said),
+            holds=first.holds,
+            counterexample=first.counterexample,
+        )
 
 
 @dataclass(frozen=True)
@@ -77,66 +140,56 @@ class Result:
     title: str
     required: bool
     verdict: Verdict
+    level: Level = "required"
     message: str = ""
     counterexample: dict[str, Any] | None = None
     """Numbers and names only; `hyperparameters` among them where it has any."""
     reproduce: str | None = None
     """Three lines of Python that raise the failure; None where the function cannot be imported."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """All that the table says of one plugin."""
-
-    kind: str
-    name: str
-    results: list[Result]
-
-    @cached_property
-    def failures(self) -> list[Result]:
-        return [result for result in self.results if result.verdict == "fail"]
+    cure: str | None = None
+    """What usually helps."""
+    holds: bool | None = None
+    """Of information: no counterexample at any setting; one; or it is no matter of yes and no."""
+    reason: str | None = None
+    """Why the plugin declares that it fails this check."""
 
     @property
-    def passed(self) -> bool:
-        """No required check fails."""
-        return not any(result.required for result in self.failures)
+    def refuses(self) -> bool:
+        """The plugin is not fit for use: a required check fails, or one passes that was declared to fail."""
+        return self.verdict == "fail" and (self.required or self.reason is not None)
 
-    def as_dict(self) -> dict[str, Any]:
-        results = [asdict(result) for result in self.results]
-        return {"kind": self.kind, "name": self.name, "passed": self.passed, "results": results}
 
-    def as_json(self) -> str:
-        """Strict JSON: NaN and the infinities stand as text."""
-        return json.dumps(self.as_dict(), indent=2, allow_nan=False)
+@contextmanager
+def unheard() -> Iterator[None]:
+    """What a plugin prints in the block goes nowhere: a command's output is its result."""
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        yield
 
-    def text(self) -> str:
-        """For the terminal: a line a check, and below a failure its counterexample and how to see it."""
-        words = {"pass": "ok", "skip": "--"}
-        lines = [f"{self.kind} {self.name}"]
-        for result in self.results:
-            word = words.get(result.verdict, "FAIL" if result.required else "advice")
-            lines.append(f"  {word:<6} {result.check_id:<13} {result.title}")
-            if result.message:
-                lines.append(textwrap.indent(result.message, " " * 9))
-            if result.counterexample:
-                found = ", ".join(f"{name} = {value}" for name, value in result.counterexample.items())
-                lines.append(f"{'':9}counterexample: {found}")
-            if result.reproduce:
-                lines += [f"{'':9}to see it:", textwrap.indent(result.reproduce, " " * 11)]
-        counts = {verdict: sum(r.verdict == verdict for r in self.results) for verdict in ("pass", "skip")}
-        refused = sum(result.required for result in self.failures)
-        lines.append(
-            f"  {counts['pass']} passed, {counts['skip']} skipped, {refused} failed,"
-            f" {len(self.failures) - refused} recommendations not met"
+
+def expected_failures(entry: Entry) -> dict[str, str]:
+    """Id of a check -> why the plugin declares that it fails it. Raises UserError for what is no such thing."""
+    declared: object = getattr(entry.function, "ganzoo_expected_failures", {})
+    if not isinstance(declared, Mapping):
+        raise UserError(
+            f"{entry.kind} '{entry.name}': expected_failures should be {{'cost-2': 'the reason'}}, not"
+            f" {printable(repr(declared), 80)}"
         )
-        return "\n".join(lines)
+    for check_id, reason in declared.items():
+        if not isinstance(reason, str) or not reason.strip():
+            raise UserError(f"{entry.kind} '{entry.name}': expected_failures gives no reason for {check_id!r}")
+    return dict(declared)
+
+
+def in_words(settings: Settings) -> str:
+    """`slope = 0.01, scale = 1.0`"""
+    return ", ".join(f"{name} = {json.dumps(plain(value))}" for name, value in settings.items())
 
 
 def reproduce(check: Check, entry: Entry, found: Refuted) -> str | None:
     """Import the plugin, name its entry, fail on the counterexample: three lines."""
     settings = found.counterexample.get("hyperparameters", {})
     given = "".join(f", {name}={value!r}" for name, value in settings.items())
-    function, file = entry.function, entry.function.__code__.co_filename
+    function, file = entry.function, entry.code.co_filename
     if entry.origin.plugin == file or function.__module__.startswith("ganzoo_file_"):
         imports, named = "import ganzoo, ganzoo.checks, torch", f"ganzoo.Zoo.installed({file!r})"
         named += f".find({entry.kind!r}, {entry.name!r})"

@@ -10,11 +10,12 @@ import warnings
 import typer
 
 from ganzoo.cli.app import app
+from ganzoo.cli.leaving import ending, leave
 from ganzoo.errors import UserError, printable
 
 # isort: off
 # Each adds its commands; in this order `--help` names them.
-from ganzoo.cli import look, check, bench, runs, measure, paper  # noqa: F401
+from ganzoo.cli import look, why, new, check, bench, demo, report, share, runs, measure, lattice, paper  # noqa: F401
 # isort: on
 
 __all__ = ["app", "main"]
@@ -26,9 +27,10 @@ def main() -> None:
     from ganzoo.pulse import Stopped
 
     for number in (signal.SIGTERM, signal.SIGUSR2):
-        signal.signal(number, _leave)
+        signal.signal(number, leave)
         atexit.register(signal.signal, number, signal.SIG_IGN)  # what is done while Python ends is done
-    warnings.formatwarning = lambda message, *_, **__: f"ganzoo: {message}\n"
+    # What a plugin or a damaged file put into it does nothing to a terminal.
+    warnings.formatwarning = lambda message, *_, **__: f"ganzoo: {printable(message)}\n"
     # By version, typer carries a copy of click or takes the installed one; the class has the same name in both.
     slip: type[typer.BadParameter] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
     for stream in (sys.stdout, sys.stderr):
@@ -42,23 +44,22 @@ def main() -> None:
 
         _end(str(error), 75 if isinstance(error, Busy) else 2)
     except Stopped as stopped:
-        _end("stopped and saved; the same command resumes where this one stopped", stopped.status)
+        _interrupted("stopped and saved", stopped.status)
     except slip as error:
         _end(error.format_message(), 2)
     except (KeyboardInterrupt, typer.Abort):
-        _end("interrupted; the same command resumes where this one stopped", 130)
+        _interrupted("interrupted, everything is saved", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     if status == 130:  # how typer returns a KeyboardInterrupt
-        _end("interrupted; the same command resumes where this one stopped", 130)
+        _interrupted("interrupted, everything is saved", 130)
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _leave(number: int, _: object) -> None:
-    """While nothing is at work that could be saved. An exception might meet an import that swallows it."""
-    os.write(2, b"ganzoo: stopped; the same command resumes where this one stopped\n")
-    os._exit(75 if number == signal.SIGUSR2 else 128 + number)
+def _interrupted(how: str, status: int) -> None:
+    sys.stderr.write(ending(how, sys.argv))
+    sys.exit(status)
 
 
 def _end(message: str, status: int) -> None:

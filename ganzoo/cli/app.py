@@ -1,16 +1,22 @@
 """The command's root, and what every command's screen is made of."""
 
 import json
+import re
+import shutil
 import sys
+import textwrap
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ganzoo.errors import UserError, printable_lines
+from ganzoo.errors import UserError, printable, printable_lines
 
 if TYPE_CHECKING:
     from ganzoo.zoo import Zoo
+    from ganzoo.zoo.listing import Listing
 
 app = typer.Typer(
     add_completion=True,
@@ -44,9 +50,128 @@ def zoo_of(plugins: list[Path] | None) -> "Zoo":
     return Zoo.installed(*(plugins or []))
 
 
-def warn_of_broken(zoo: "Zoo") -> None:
+def warn_of_broken(zoo: "Zoo | Listing") -> None:
     for broken in zoo.broken:
-        say(f"broken: {broken.origin}: {broken.reason}", file=sys.stderr)
+        say(f"broken: {broken.origin}: {broken.reason}   (ganzoo why {broken.asked})", file=sys.stderr)
+
+
+def width() -> int | None:
+    """Columns of the terminal that standard output is; None where it is none, and lines may be as long as they like."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def paired(pairs: Sequence[tuple[str, str]], columns: int | None, indent: int = 2) -> str:
+    """Two columns: names on the left, what belongs to them on the right, broken to fit. Where that leaves the right one
+    too little room, it stands below the left. `columns`: None for lines of any length."""
+    left = max((len(name) for name, _ in pairs), default=0)
+    margin = " " * indent
+    lines = []
+    for name, text in ((printable(name), printable(text)) for name, text in pairs):
+        start = f"{margin}{name:<{left}}  "
+        if columns is None:
+            lines.append(f"{start}{text}".rstrip())
+        elif columns - len(start) >= NARROWEST:
+            lines += _wrapped(text, columns, start, " " * len(start))
+        else:
+            lines += _wrapped(name, columns, margin, margin) + _wrapped(text, columns, margin * 2, margin * 2)
+    return "\n".join(lines)
+
+
+NARROWEST = 28
+"""Columns that a text beside a name needs."""
+
+
+def wrapped(text: str, columns: int | None) -> str:
+    """The lines of a text, broken to fit; `columns`: None for lines of any length."""
+    text = printable_lines(text)
+    if columns is None:
+        return text
+    return "\n".join(line for one in text.split("\n") for line in _wrapped(one, columns, "", ""))
+
+
+def _wrapped(text: str, columns: int, first: str, others: str) -> list[str]:
+    found = textwrap.wrap(
+        text,
+        max(columns, len(others) + 8),
+        initial_indent=first,
+        subsequent_indent=others,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+    )
+    return found or [first.rstrip()]
+
+
+def fitted(text: str, columns: int | None) -> str:
+    """A report, tables and notes with empty lines between them, for a terminal of so many columns: a table that is too
+    wide stands in parts, one below the other, each beginning with its first column; notes are filled anew. `columns`:
+    None for lines of any length."""
+    text = printable_lines(text)
+    if columns is None or all(len(line) <= columns for line in text.split("\n")):
+        return text
+    found = []
+    for block in text.split("\n\n"):
+        lines = block.strip("\n").split("\n")
+        found.append("\n".join(_parts(lines, columns) if "  " in lines[0].strip() else _refilled(lines, columns)))
+    return "\n\n".join(found) + "\n" * (len(text) - len(text.rstrip("\n")))
+
+
+def _parts(lines: list[str], columns: int) -> list[str]:
+    """Of a table: split where all lines are blank for two columns or more, and where that leaves a name without a
+    figure beside it, a line for each figure."""
+    longest = max(map(len, lines))
+    padded = [line.ljust(longest) for line in lines]
+    blank = [all(line[i] == " " for line in padded) for i in range(longest)]
+    starts = [0, *(i for i in range(2, longest) if blank[i - 2] and blank[i - 1] and not blank[i])]
+    cells = [[line[i:j].rstrip() for i, j in pairwise([*starts, longest])] for line in padded]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    named = 1 if cells[0][0] else 2  # columns that say of whom a line tells: a place has no heading
+    if (
+        len(widths) <= named
+        or sum(widths[: named + 1]) + 2 * named > columns
+        or (named == 1 and 2 * widths[0] > columns)
+    ):
+        return _singly(cells, named, columns)
+    parts, part = [], [0]
+    for k in range(1, len(widths)):
+        if sum(widths[i] + 2 for i in [*part, k]) - 2 > columns and len(part) > 1:
+            parts.append(part)
+            part = [0]
+        part.append(k)
+    shown: list[str] = []
+    for ks in [*parts, part]:
+        told = [line for line in cells if not shown or any(line[k] for k in ks[1:])]
+        shown += [""] * bool(shown)
+        shown += ["  ".join(line[k].ljust(widths[k]) for k in ks).rstrip() for line in told]
+    return [piece for line in shown for piece in _cut(line, columns)]
+
+
+def _singly(cells: list[list[str]], named: int, columns: int) -> list[str]:
+    """A name, and below it a line for each of its figures."""
+    heading, *lines = cells
+    shown = []
+    for line in lines:
+        shown += _cut("  ".join(line[:named]).rstrip(), columns)
+        figures = [(of.strip(), figure.strip()) for of, figure in zip(heading[named:], line[named:], strict=True)]
+        shown += [
+            piece for of, figure in figures if figure for piece in _wrapped(f"{of} {figure}", columns, "   ", "     ")
+        ]
+    return shown
+
+
+def _cut(line: str, columns: int) -> list[str]:
+    """A line that nothing divides, in pieces."""
+    return [line[i : i + columns] for i in range(0, len(line), columns)] or [""]
+
+
+def _refilled(lines: list[str], columns: int) -> list[str]:
+    """Of notes, each a paragraph whose further lines are indented."""
+    notes: list[str] = []
+    for line in lines:
+        if line.startswith("  ") and notes:
+            notes[-1] += ("" if re.search(r"\w-$", notes[-1]) else " ") + line.strip()
+        else:
+            notes.append(line)
+    return [line for note in notes for line in _wrapped(note, columns, "", "  ")]
 
 
 def settings_of(settings: list[str] | None) -> dict[str, Any]:

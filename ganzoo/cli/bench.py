@@ -7,7 +7,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ganzoo.cli.app import Json, Plugins, app, print_json, say, settings_of, warn_of_broken, zoo_of
+from ganzoo.cli.app import (
+    Json,
+    Plugins,
+    app,
+    fitted,
+    print_json,
+    say,
+    settings_of,
+    warn_of_broken,
+    width,
+    wrapped,
+    zoo_of,
+)
+from ganzoo.cli.complete import complete_objective
+from ganzoo.cli.leaving import ctrl_c_leaves
+from ganzoo.errors import printable
 
 if TYPE_CHECKING:
     from ganzoo.config import Plan
@@ -17,7 +32,13 @@ if TYPE_CHECKING:
 def bench(
     plan: Annotated[Path | None, typer.Argument(metavar="[PLAN.toml]", show_default=False)] = None,
     objective: Annotated[
-        list[str] | None, typer.Option("--objective", "-o", help="NAME or NAME:key=v1,v2,key=v; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--objective",
+            "-o",
+            help="NAME or NAME:key=v1,v2,key=v; may be repeated.",
+            autocompletion=complete_objective,
+        ),
     ] = None,
     data: Annotated[
         str | None, typer.Option("--data", "-d", help="digits, mnist, cifar10, folder, npz, npy, ...")
@@ -48,6 +69,10 @@ def bench(
     allow_inexact: Annotated[
         bool, typer.Option("--allow-inexact", help="Resume where numbers round differently; the result says so.")
     ] = False,
+    listener: Annotated[
+        list[str] | None,
+        typer.Option("--listener", metavar="NAME[:key=value]", help="Who hears rows and pictures: tensorboard, ..."),
+    ] = None,
     lay_out: Annotated[
         bool, typer.Option("--lay-out", help="Write the run's folder for `ganzoo worker --claim`, train nothing.")
     ] = False,
@@ -59,28 +84,35 @@ def bench(
 ) -> None:
     """Compare objectives on held-out images. The same command again resumes."""
     from ganzoo.lock import require_free
-    from ganzoo.processes import ctrl_c_held_back, start_server
+    from ganzoo.processes import start_server
 
-    if out is not None and not dry_run:
-        require_free(out)  # said at once, not after seconds of imports
-    if not dry_run and device in (None, "cpu"):
-        start_server()  # first: it imports torch while we do
-    with ctrl_c_held_back():  # a library whose import is interrupted may swallow it, or fail in its own way
+    # Until there is something to save: what is imported for seconds might swallow an exception.
+    with ctrl_c_leaves():
+        if out is not None and not dry_run:
+            require_free(out)  # said at once, not after seconds of imports
+        if not dry_run and device in (None, "cpu"):
+            start_server()  # first: it imports torch while we do
         from ganzoo import bench as benching
+        from ganzoo.delivery import asked_listeners, both, listening
         from ganzoo.durable import commit, commit_json
+        from ganzoo.lattice import same_games
         from ganzoo.progress import following
         from ganzoo.seam import Policy
 
-    chosen = _plan(plan, objective, data, seeds, device, settings, plugin)
-    zoo = zoo_of([Path(path) for path in chosen.plugins])
-    warn_of_broken(zoo)
-    prepared = benching.prepare(chosen, zoo)
-    folder = out or Path("runs") / f"{plan.stem if plan else chosen.data.set}-{chosen.sha256[:8]}"
-    at_once = jobs or benching.natural_jobs(chosen)
-    policy = Policy(retries, lost_seconds, hang_seconds, ("--allow-inexact",) if allow_inexact else ())
-    if dry_run:
-        _print_dry_run(prepared, folder, at_once, as_json)
-        return
+        chosen = _plan(plan, objective, data, seeds, device, settings, plugin)
+        zoo = zoo_of([Path(path) for path in chosen.plugins])
+        warn_of_broken(zoo)
+        heard_by = asked_listeners(listener or (), zoo)
+        prepared = benching.prepare(chosen, zoo)
+        for same in same_games({c.contender.label: c.contender for c in prepared.cells}.values(), zoo, chosen.recipe):
+            shown = same._replace(one=printable(same.one, 80), other=printable(same.other, 80))
+            say(f"note: {shown.text}", file=sys.stderr)
+        folder = out or Path("runs") / f"{plan.stem if plan else chosen.data.set}-{chosen.sha256[:8]}"
+        at_once = jobs or benching.natural_jobs(chosen)
+        policy = Policy(retries, lost_seconds, hang_seconds, (benching.INEXACT,) if allow_inexact else ())
+        if dry_run:
+            _print_dry_run(prepared, folder, at_once, as_json)
+            return
     run = benching.Run(folder, prepared)
     with run.held():
         if lay_out:
@@ -89,8 +121,10 @@ def bench(
             return
         placing = benching.engine_of(engine, zoo, chosen, jobs, address)
         at_once = jobs or (at_once if placing is None else placing.slots)
-        with following(prepared, folder, at_once) as tell:
-            rows = run.train(at_once, tell, placing, policy)
+        with listening(heard_by, prepared, folder) as heard:
+            with following(prepared, folder, at_once) as tell:
+                rows = run.train(at_once, both(tell, heard.tell), placing, policy)
+            heard.finished(rows)
         from ganzoo.report import reported
         from ganzoo.report.figures import draw  # matplotlib: not before the work is done
 
@@ -101,11 +135,14 @@ def bench(
     if as_json:
         print_json({"folder": str(folder), **summary})
     else:
-        say(text)
+        say(fitted(text, width()))
         say(f"rows      {folder / 'rows.jsonl'}")
         for figure in figures:
             say(f"figure    {figure}")
-    for note in dict.fromkeys(f"{row['label']}: {note}" for row in rows for note in row.get("notes", ())):
+        ours = "".join(f" -p {shlex.quote(path)}" for path in chosen.plugins)
+        say(f"page      made by: ganzoo report {shlex.quote(str(folder))}{ours}")
+    notes = [f"{row['label']}: {note}" for row in rows for note in row.get("notes", ())]
+    for note in dict.fromkeys([*notes, *heard.notes()]):
         say(note, file=sys.stderr)
     for row in rows:
         if row["verdict"] != "done":
@@ -137,32 +174,62 @@ def _plan(
 
 
 def _print_dry_run(prepared: Any, folder: Path, jobs: int, as_json: bool) -> None:
-    from ganzoo.predict import predict
-    from ganzoo.statistics import reach, smallest_p
+    from ganzoo.bench import due
+    from ganzoo.predict import free_mb, predict
+    from ganzoo.statistics import enough, needed_p, reach, smallest_p
 
     plan, data = prepared.plan, prepared.data
-    contenders = len({cell.contender.label for cell in prepared.cells})
+    found = due(prepared, folder)
+    contenders = list(dict.fromkeys(cell.contender.label for cell in prepared.cells))
     sizes = [len(part.images) for part in data]
+    todo = prepared._replace(cells=[one.cell for one in found if one.cached is None])
+    free = free_mb(folder)
     if as_json:
+        predicted = predict(todo, jobs).as_dict() if todo.cells else None
         print_json(
             {
                 "folder": str(folder),
                 "cells": [cell.model_dump(mode="json") for cell in prepared.cells],
+                "cached": {one.cell.directory: one.cached for one in found if one.cached is not None},
+                "resumed": {one.cell.directory: one.round for one in found if one.cached is None and one.round},
                 "images": dict(zip(data._fields, sizes, strict=True)),
                 "smallest_p": smallest_p(plan.seeds),
-                "reach": reach(plan.seeds, contenders),
-                "prediction": predict(prepared, jobs).as_dict(),
+                "needed_p": needed_p(len(contenders)),
+                "reach": reach(plan.seeds, len(contenders)),
+                "prediction": predicted,
+                "free_mb": free,
             }
         )
         return
-    for label in dict.fromkeys(cell.contender.label for cell in prepared.cells):
+    columns = width()
+    for label in contenders:
         folds = "" if plan.labels.folds is None else f" x {plan.labels.folds} folds"
-        say(f"  {label}  x {plan.seeds} seeds{folds}")
-    say(
+        its = [one for one in found if one.cell.contender.label == label]
+        say(wrapped(f"  {label}  x {plan.seeds} seeds{folds}: {_counts(its)}", columns))
+    said = (
         f"{len(prepared.cells)} cells of {plan.epochs} epochs on {data.train.name}"
-        f" ({' / '.join(map(str, sizes))} images to train / validate / test), {jobs} at a time, recipe {plan.recipe}\n"
-        f"{reach(plan.seeds, contenders)}\n"
+        f" ({' / '.join(map(str, sizes))} images to train / validate / test), {jobs} at a time, recipe {plan.recipe}:"
+        f" {_counts(found)}\n"
+        f"{enough(plan.seeds, len(contenders))}\n{reach(plan.seeds, len(contenders))}\n"
         f"would write to {folder}"
     )
+    say(wrapped(said, columns))
     sys.stdout.flush()
-    say(predict(prepared, jobs).text())
+    if not todo.cells:
+        say("nothing to train: the same command without --dry-run prints the table")
+        return
+    foretold = predict(todo, jobs)
+    short = (
+        f", which is not enough: {free:,.0f} MB are free"
+        if foretold.disk_mb > free
+        else f" of {free / 1000:,.1f} GB free"
+    )
+    say(wrapped(f"{foretold.text()}{short}", columns))
+
+
+def _counts(found: list[Any]) -> str:
+    """`8 seeds: 5 cached, 1 to resume, 2 to run`."""
+    cached = sum(one.cached is not None for one in found)
+    resumed = sum(one.cached is None and one.round > 0 for one in found)
+    parts = {"cached": cached, "to resume": resumed, "to run": len(found) - cached - resumed}
+    return ", ".join(f"{count} {what}" for what, count in parts.items() if count)

@@ -5,8 +5,28 @@ from typing import Annotated
 
 import typer
 
-from ganzoo.cli.app import Json, Plugins, app, print_json, say, warn_of_broken, zoo_of
-from ganzoo.errors import UserError
+from ganzoo.cli.app import (
+    Json,
+    Plugins,
+    app,
+    paired,
+    print_json,
+    say,
+    warn_of_broken,
+    width,
+    wrapped,
+    zoo_of,
+)
+from ganzoo.cli.complete import complete_kind, complete_show
+from ganzoo.errors import UserError, printable
+
+NEXT = (
+    ("ganzoo demo", "two objectives on handwritten digits, and the page of how they compare, in half a minute"),
+    ("ganzoo new cost mine", "a cost of your own in one file; `ganzoo check mine.py` then proves or refutes it"),
+    ("ganzoo check leaky", "what is known of a plugin: conditions, gradients, shapes, counterexamples"),
+    ("ganzoo bench --dry-run", "what a comparison of all objectives would do, and how long it takes"),
+)
+"""What to type first."""
 
 
 @app.callback()
@@ -23,46 +43,82 @@ def welcome(
     if as_json and context.invoked_subcommand is not None:
         raise UserError(f"--json goes after the command: ganzoo {context.invoked_subcommand} ... --json")
     if context.invoked_subcommand is None:
-        from ganzoo.hooks import KINDS
+        _welcome(as_json)
 
-        zoo = zoo_of(None)
-        if as_json:
-            broken = [{"origin": str(b.origin), "reason": b.reason} for b in zoo.broken]
-            print_json({**{kind: zoo.names(kind) for kind in KINDS}, "broken": broken})
-            return
-        say("ganzoo: a zoo of GAN objectives, compared fairly on held-out images\n")
-        for kind in KINDS:
-            say(f"  {kind + 's':<11} {', '.join(zoo.names(kind)) or 'none'}")
-        warn_of_broken(zoo)
-        say(
-            "\nNext:\n"
-            "  ganzoo show gls-gan           a formula, its hyperparameters, its source\n"
-            "  ganzoo check leaky            property-test a plugin, by name or file\n"
-            "  ganzoo bench --dry-run        what a comparison on handwritten digits would do\n"
-            "  ganzoo bench                  do it"
-        )
+
+def _welcome(as_json: bool) -> None:
+    from ganzoo.hooks import KINDS
+    from ganzoo.zoo.announced import VARIABLE, limit
+    from ganzoo.zoo.listing import listing
+
+    found, only = listing(), limit()
+    if as_json:
+        broken = [{"origin": str(b.origin), "reason": b.reason} for b in found.broken]
+        print_json({**{kind: found.names(kind) for kind in KINDS}, "broken": broken, VARIABLE: only})
+        return
+    columns = width()
+    say(wrapped("ganzoo: a zoo of GAN objectives, compared fairly on held-out images\n", columns))
+    say(paired([(f"{kind}s", ", ".join(found.names(kind)) or "none") for kind in KINDS], columns))
+    if only is not None:
+        lets_in = ", ".join(only) or "nothing that is installed"
+        say(wrapped(f"\n{VARIABLE} is set: it lets in {lets_in}.", columns))
+    if found.broken:
+        say("\nBroken:")
+        say("\n".join(_broken(f"  {broken.origin}: {broken.reason}", columns) for broken in found.broken))
+        asked = dict.fromkeys(broken.asked for broken in found.broken)
+        say(wrapped("  more: " + ", ".join(f"ganzoo why {name}" for name in asked), columns))
+    say("\nNext:")
+    say(paired(NEXT, columns))
+
+
+def _broken(text: str, columns: int | None) -> str:
+    """One line, of which is left out what does not fit; a few where that would be nearly all of it."""
+    line = printable(text)
+    if columns is None or len(line) <= columns:
+        return line
+    return f"{line[: columns - 3]}..." if columns >= WIDE else wrapped(printable(text, 5 * WIDE), columns)
+
+
+WIDE = 60
+"""Columns from which on a line says enough."""
 
 
 @app.command("list")
-def list_(kind: Annotated[str | None, typer.Argument()] = None, plugin: Plugins = None, as_json: Json = False) -> None:
-    """What is installed: all of it, or one KIND (objective, cost, margin, generator, critic)."""
-    from ganzoo.zoo import describe
+def list_(
+    kind: Annotated[str | None, typer.Argument(autocompletion=complete_kind)] = None,
+    plugin: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """What is installed: all of it, or one KIND (objective, cost, margin, generator, critic, engine)."""
+    from ganzoo.zoo.listing import listing
 
-    zoo = zoo_of(plugin)
-    entries = zoo.entries(kind.removesuffix("s")) if kind is not None else list(zoo)
+    zoo = listing(plugin or [])
+    entries = zoo.of(kind.removesuffix("s") if kind is not None else None)
     if as_json:
         broken = [{"origin": str(b.origin), "reason": b.reason, "traceback": b.traceback} for b in zoo.broken]
-        print_json({"plugins": describe(entries), "broken": broken})
+        print_json({"plugins": [entry.about for entry in entries], "broken": broken})
         return
-    for entry in entries:
-        formula = entry.doc.partition("\n")[0]
-        foreign = "" if entry.origin.ours else f"   [{entry.origin}]"
-        say(f"{entry.kind:<10} {entry.name:<12} {formula}{foreign}")
+    longest = max((len(entry.name) for entry in entries), default=0)
+    say(
+        paired(
+            [
+                (
+                    f"{entry.kind:<9}  {entry.name:<{longest}}",
+                    entry.formula + ("" if entry.origin.ours else f"   [{entry.origin}]"),
+                )
+                for entry in entries
+            ],
+            width(),
+            indent=0,
+        )
+    )
     warn_of_broken(zoo)
 
 
 @app.command()
-def show(name: str, plugin: Plugins = None, as_json: Json = False) -> None:
+def show(
+    name: Annotated[str, typer.Argument(autocompletion=complete_show)], plugin: Plugins = None, as_json: Json = False
+) -> None:
     """A plugin's formula, its hyperparameters with their domains, its source and origin. NAME may be KIND/NAME; `plan`
     shows the keys of a plan."""
     from ganzoo.zoo import describe
@@ -71,7 +127,7 @@ def show(name: str, plugin: Plugins = None, as_json: Json = False) -> None:
         from ganzoo.config import PLANS, Plan
 
         if as_json:
-            print_json(Plan.model_json_schema())
+            print_json(Plan.schema_of_toml())
         else:
             say("# The defaults, those of the paper where it gives any. Not set: data.path, data.size.\n")
             say(Plan().toml().rstrip())
@@ -102,5 +158,5 @@ def doctor(plugin: Plugins = None, as_json: Json = False) -> None:
     if as_json:
         print_json(diagnosis.as_dicts(findings))
     else:
-        say(diagnosis.text(findings))
+        say(diagnosis.text(findings, width()))
     raise typer.Exit(0 if diagnosis.healthy(findings) else 1)

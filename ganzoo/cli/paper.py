@@ -6,11 +6,14 @@ from typing import Annotated
 import typer
 
 from ganzoo.cli.app import Json, app, print_json, say
+from ganzoo.cli.complete import complete_item
 
 
 @app.command()
 def paper(
-    name: Annotated[str | None, typer.Argument(metavar="[ITEM]", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[ITEM]", show_default=False, autocompletion=complete_item)
+    ] = None,
     size: Annotated[str, typer.Option(help="small: two CPU cores, minutes; paper: its own size, for a GPU.")] = "small",
     data: Annotated[str | None, typer.Option("--data", "-d", help="One of the item's data sets.")] = None,
     path: Annotated[str | None, typer.Option(help="The folder or file of the data set.")] = None,

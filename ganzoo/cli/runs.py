@@ -7,12 +7,15 @@ from typing import Annotated
 import typer
 
 from ganzoo.cli.app import Json, app, print_json, say
+from ganzoo.cli.complete import complete_run
 from ganzoo.errors import printable
 
 
 @app.command("worker")
 def worker_(
-    folder: Annotated[Path, typer.Option("--claim", metavar="RUN", help="The run's folder.")],
+    folder: Annotated[
+        Path, typer.Option("--claim", metavar="RUN", help="The run's folder.", autocompletion=complete_run)
+    ],
     retries: Annotated[int, typer.Option(min=0, max=1_000_000, help="Of a cell whose process dies or hangs.")] = 2,
     lost_seconds: Annotated[float, typer.Option(min=2, help="Without a sign of life: a cell is taken over.")] = 30.0,
     hang_seconds: Annotated[float, typer.Option(min=2, help="Without a finished round: the worker hangs.")] = 900.0,
@@ -29,7 +32,9 @@ def worker_(
 
 
 @app.command()
-def verify(folder: Annotated[Path, typer.Argument(metavar="RUN")], as_json: Json = False) -> None:
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", autocompletion=complete_run)], as_json: Json = False
+) -> None:
     """Read all of a run's folder: what is whole, what is not, what a resume would do. Exit status 1 for damage."""
     from ganzoo.verify import verify as verified
 

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ganzoo.errors import printable
-from ganzoo.report.text import INEXACT, as_text, counted, inexact, named, number, span
+from ganzoo.report.text import INEXACT, as_text, counted, inexact, machines, mixed, named, number, span
 from ganzoo.statistics import FEW, Difference, Interval, differences_to, interval_of_mean, reach, smallest_p
 
 
@@ -37,6 +37,8 @@ class Ranking(NamedTuple):
     held_out: bool
     """Accuracies are on held-out folds of the labelled images, to choose by; the test images were not looked at."""
     labelled_images: int
+    machines: int = 1
+    """On so many that round differently the finished cells were made."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -85,7 +87,9 @@ def rank(rows: list[dict[str, Any]], baselines: dict[str, float]) -> Ranking:
         for label in [*order, *(label for label in labels if label not in by_seed)]
     ]
     labelled = next((row["labelled_images"] for done in finished.values() for row in done), 0)
-    return Ranking(tuple(standings), reference, baselines, len({r["seed"] for r in rows}), held_out, labelled)
+    return Ranking(
+        tuple(standings), reference, baselines, len({r["seed"] for r in rows}), held_out, labelled, machines(rows)
+    )
 
 
 def table(ranking: Ranking) -> str:
@@ -134,5 +138,6 @@ def notes(ranking: Ranking) -> list[str]:
         f"Accuracy: the share of right classes on {where}. {ranking.labelled_images} labelled images a training, where"
         " not all are labelled each seed's own.",
         certainty,
+        *([mixed(ranking.machines)] if ranking.machines > 1 else []),
         *([INEXACT] if any(s.inexact for s in ranking.standings) else []),
     ]

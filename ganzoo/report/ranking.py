@@ -7,7 +7,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from ganzoo.report.text import INEXACT, as_text, counted, inexact, named, number, span
+from ganzoo.report.text import INEXACT, as_text, counted, inexact, machines, mixed, named, number, span
 from ganzoo.result import read_pictures
 from ganzoo.statistics import FEW, Difference, Interval, differences_to, interval_of_mean, reach, smallest_p
 
@@ -36,6 +36,8 @@ class Standing(NamedTuple):
     """To the leader; None for the leader itself."""
     inexact: int = 0
     """Finished seeds that were resumed where numbers round differently."""
+    metrics: dict[str, float] = {}  # noqa: RUF012 (a default of a tuple's field, which nobody writes to)
+    """The plan's other metrics, each the mean over the finished seeds."""
 
     @property
     def done(self) -> int:
@@ -51,6 +53,8 @@ class Ranking(NamedTuple):
     test_images: int
     over_images: bool
     """With one seed the intervals are over test images: they say nothing about another training."""
+    machines: int = 1
+    """On so many that round differently the finished cells were made."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -70,11 +74,18 @@ class Ranking(NamedTuple):
             "test_images": self.test_images,
             "intervals_over": "test images" if self.over_images else "seeds",
             "smallest_p": smallest_p(self.seeds),
+            "machines": self.machines,
         }
 
 
-def rank(rows: list[dict[str, Any]], baselines: dict[str, float], cells_folder: Path | None = None) -> Ranking:
-    """Rows of one run -> who leads. With one seed and the cells' pictures at hand, intervals are over test images."""
+def rank(
+    rows: list[dict[str, Any]],
+    baselines: dict[str, float],
+    cells_folder: Path | None = None,
+    errors: dict[str, dict[int, float]] | None = None,
+) -> Ranking:
+    """Rows of one run -> who leads. With one seed and the errors of each contender's test images at hand, given or in
+    the cells' pictures, intervals are over test images."""
     labels = list(dict.fromkeys(row["label"] for row in rows))
     finished = {label: [r for r in rows if r["label"] == label and r["verdict"] == "done"] for label in labels}
     figures = {label: {r["seed"]: r["test_mre"] for r in done} for label, done in finished.items() if done}
@@ -83,9 +94,11 @@ def rank(rows: list[dict[str, Any]], baselines: dict[str, float], cells_folder: 
     # Whoever finished more seeds comes first: a mean over the lucky ones would flatter who diverges.
     order = sorted(figures, key=lambda label: (-len(figures[label]), means[label]))
     leader = order[0] if order else None
-    over_images = seeds == 1 and cells_folder is not None
+    over_images = seeds == 1 and (cells_folder is not None or errors is not None)
     samples = figures
-    if over_images and cells_folder is not None:
+    if over_images and errors is not None:
+        samples = {label: errors[label] for label in figures}
+    elif over_images and cells_folder is not None:
         samples = {label: _image_errors(cells_folder, finished[label][0]) for label in figures}
     others = {label: samples[label] for label in order[1:]}
     # Images are no replicates of a training: an interval over them may stand, a test would mislead.
@@ -110,10 +123,16 @@ def rank(rows: list[dict[str, Any]], baselines: dict[str, float], cells_folder: 
                 settled=sum(row["settled"] for row in done),
                 difference=differences.get(label),
                 inexact=inexact(done),
+                metrics=_metrics(done),
             )
         )
     first: dict[str, Any] = finished[leader][0] if leader else {"mre": "", "test_images": 0}
-    return Ranking(tuple(standings), baselines, first["mre"], seeds, first["test_images"], over_images)
+    return Ranking(tuple(standings), baselines, first["mre"], seeds, first["test_images"], over_images, machines(rows))
+
+
+def _metrics(rows: list[dict[str, Any]]) -> dict[str, float]:
+    names = [name for name in rows[0].get("metrics", {}) if all(name in row["metrics"] for row in rows)] if rows else []
+    return {name: float(np.mean([row["metrics"][name] for row in rows])) for name in names}
 
 
 def _mean(rows: list[dict[str, Any]], key: str) -> float | None:
@@ -128,7 +147,8 @@ def _image_errors(cells_folder: Path, row: dict[str, Any]) -> dict[int, float]:
 
 def table(ranking: Ranking) -> str:
     """The table as plain text, with its notes."""
-    return as_text(_table(ranking), notes(ranking))
+    more = sum(len(name) + 2 for name in _others(ranking))
+    return as_text(_table(ranking), notes(ranking), 180 + more)
 
 
 def _table(ranking: Ranking) -> Table:
@@ -138,6 +158,9 @@ def _table(ranking: Ranking) -> Table:
     headings = ("test MRE", "95 % interval", "last", "- leader", "95 % interval", "p", "gap", "control")
     for heading in headings:
         shown.add_column(heading, justify="right", no_wrap=True)
+    others = _others(ranking)
+    for name in others:
+        shown.add_column(name, justify="right", no_wrap=True)
     shown.add_column("seeds")
     place = 0
     for s in ranking.standings:
@@ -154,11 +177,17 @@ def _table(ranking: Ranking) -> Table:
             "-" if d is None or d.pairs < 2 else f"{d.p_holm:.3f}",
             number(s.gap, "+.4f"),
             number(s.control),
+            *(number(s.metrics.get(name), ".4g") for name in others),
             Text(_verdict(s)),
         )
     for name, error in sorted(ranking.baselines.items(), key=lambda item: item[1]):
-        shown.add_row("", Text(f"({name})"), f"{error:.4f}", *[""] * 8)
+        shown.add_row("", Text(f"({name})"), f"{error:.4f}", *[""] * (8 + len(others)))
     return shown
+
+
+def _others(ranking: Ranking) -> list[str]:
+    """The plan's other metrics."""
+    return list(dict.fromkeys(name for s in ranking.standings for name in s.metrics))
 
 
 def _verdict(standing: Standing) -> str:
@@ -177,6 +206,8 @@ def notes(ranking: Ranking) -> list[str]:
         said.append(
             "One seed: the intervals are over test images and say nothing about another training; no test is made."
         )
+    elif ranking.seeds == 1:
+        said.append("One seed: neither intervals nor a test.")
     else:
         method = "Student's t" if ranking.seeds < FEW else "bootstrap"
         said.append(
@@ -196,4 +227,15 @@ def notes(ranking: Ranking) -> list[str]:
             "not settled: over the last 20 % of the epochs the validation MRE still varied by 5 % or more, or was"
             " measured fewer than 3 times."
         )
+    if others := _others(ranking):
+        said.append(
+            f"{', '.join(others)}: of as many generated images as test images, {ranking.test_images}; on few images"
+            " distances come out larger. Of the epoch that is best on validation."
+        )
+    if any(name.startswith("classifier-") for name in others):
+        said.append(
+            "classifier-...: of the features of a small classifier trained on this training split; no FID, and"
+            " comparable within this split only."
+        )
+    said += [mixed(ranking.machines)] if ranking.machines > 1 else []
     return [*said, INEXACT] if any(s.inexact for s in ranking.standings) else said

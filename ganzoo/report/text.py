@@ -13,10 +13,10 @@ from ganzoo.errors import printable
 from ganzoo.statistics import Interval
 
 
-def as_text(table: Table, notes: Sequence[str]) -> str:
+def as_text(table: Table, notes: Sequence[str], width: int = 180) -> str:
     """The table, an empty line, the notes folded at 120 characters."""
     out = StringIO()
-    Console(file=out, width=180, color_system=None, highlight=False).print(table)
+    Console(file=out, width=width, color_system=None, highlight=False).print(table)
     lines = [line.rstrip() for line in out.getvalue().splitlines()]
     return "\n".join([*lines, "", *(fill(printable(note), 120, subsequent_indent="  ") for note in notes)]) + "\n"
 
@@ -33,6 +33,24 @@ def counted(verdicts: Sequence[str], inexact: int = 0) -> str:
 INEXACT = (
     "inexact: resumed where numbers round differently (--allow-inexact); the same plan elsewhere ends in other bits."
 )
+
+
+def machines(rows: Sequence[dict[str, Any]]) -> int:
+    """On how many that round differently the finished cells were made; those that say so themselves apart."""
+    made = {
+        str(sorted(row.get("fingerprint", {}).items()))
+        for row in rows
+        if row["verdict"] == "done" and not row.get("inexact")
+    }
+    return max(1, len(made))
+
+
+def mixed(count: int) -> str:
+    """The note of a table whose cells come from several such machines."""
+    return (
+        f"The cells were made in {count} ways of rounding (torch, processor, threads or precision differ:"
+        " `fingerprint` of the rows); allowed by --allow-inexact. A difference may be the machines'."
+    )
 
 
 def inexact(rows: Sequence[dict[str, Any]]) -> int:

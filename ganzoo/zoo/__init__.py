@@ -7,48 +7,37 @@ One broken plugin never takes the program down: it stands in `broken` with its r
 import hashlib
 import importlib.util
 import inspect
-import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stdout
-from dataclasses import dataclass
-from importlib.metadata import Distribution, EntryPoint, distributions
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from ganzoo.errors import UserError, did_you_mean
-from ganzoo.game import Cost, Margin, Objective
 from ganzoo.hooks import KINDS, PROJECT, Hooks
+from ganzoo.zoo.announced import VARIABLE, announced, limit
 from ganzoo.zoo.entry import (
     AMBIGUOUS,
     SPECIFICATION,
     Bound,
     Entry,
     Hyperparameter,
-    Origin,
     describe,
     read_entry,
     said,
     source_sha256,
     specname,
 )
+from ganzoo.zoo.origin import Broken, Origin, module_file
+
+if TYPE_CHECKING:
+    from ganzoo.game import Cost, Margin, Objective
 
 __all__ = ["SPECIFICATION", "Bound", "Broken", "Entry", "Hyperparameter", "Origin", "Zoo", "describe", "source_sha256"]
-
-
-@dataclass(frozen=True)
-class Broken:
-    """A plugin, or one function of it, that the zoo refuses."""
-
-    origin: Origin
-    reason: str
-    traceback: str = ""
-    claims: tuple[str, str] | None = None
-    """The (kind, name) that nobody has, because several claim it."""
 
 
 class Zoo:
@@ -60,15 +49,19 @@ class Zoo:
         self._entries: dict[tuple[str, str], Entry] = {}
         self._broken: list[Broken] = []
         self._files: dict[str, Origin] = {}
+        self._places: dict[tuple[tuple[str, str], Origin], str] = {}
+        self._limit: tuple[str, ...] | None = None
 
     @classmethod
     def installed(cls, *paths: str | Path) -> "Zoo":
-        """Everything that installed packages announce, and the plugins in these files and folders.
+        """Everything that installed packages announce and GANZOO_PLUGINS lets in (`ganzoo.zoo.announced`), and the
+        plugins in these files and folders.
 
-        Raises UserError where a path given here is absent or, being a file, broken.
+        Raises UserError where a path given here is absent or, being a file, broken, and where GANZOO_PLUGINS names what
+        is not installed.
         """
         zoo = cls()
-        zoo.add_installed()
+        zoo.add_installed(limit())
         for path in map(Path, paths):
             try:
                 folder = path.is_dir()
@@ -82,37 +75,32 @@ class Zoo:
 
     # Doors
 
-    def add_installed(self) -> None:
-        announced: dict[tuple[str, str, str], tuple[Origin, EntryPoint]] = {}
-        for distribution in distributions():
-            name = _normal(_metadata(distribution, "Name") or "a distribution without a name")
-            try:
-                entry_points = [point for point in distribution.entry_points if point.group == PROJECT]
-            except Exception as error:  # noqa: BLE001 (importlib.metadata promises no type for a corrupt file)
-                if f"[{PROJECT}]" in (distribution.read_text("entry_points.txt") or ""):
-                    self._refuse(
-                        Origin("entry_points.txt", name, _version(distribution)), said(error), traceback.format_exc()
-                    )
-                continue
-            for point in entry_points:
-                # An editable install can be seen twice on sys.path: once is enough.
-                origin = Origin(point.value, name, _version(distribution))
-                announced.setdefault((name, point.name, point.value), (origin, point))
-        found = [announced[key] for key in sorted(announced)]
-        # Ours first: a stranger cannot take a name from under a plan that has always meant ours.
-        for origin, point in sorted(found, key=lambda pair: not pair[0].ours):
-            rivals = [str(other) for other, p in found if p.name == point.name and other is not origin]
-            if rivals and not origin.ours:
-                # pluggy would keep the first and say nothing.
-                self._refuse(origin, f"entry point '{point.name}' is also announced by {', '.join(rivals)}")
+    def add_installed(self, only: Iterable[str] | None = None) -> None:
+        """What installed packages announce; `only` limits it to these distributions and entry points.
+
+        Raises UserError for a name in `only` that is none of either.
+        """
+        self._limit = None if only is None else tuple(only)
+        found, unreadable = announced(self._limit)
+        self._broken += unreadable
+        for one in found:
+            origin = one.origin
+            if one.rivals:
+                self._refuse(
+                    origin,
+                    f"entry point '{one.point.name}' is also announced by {', '.join(one.rivals)}",
+                    source=str(module_file(one.point.module) or ""),
+                )
                 continue
             try:
                 with redirect_stdout(sys.stderr):  # what a plugin prints must not end up in somebody's JSON
-                    module = point.load()
+                    module = one.point.load()
             except BaseException as error:
                 if isinstance(error, KeyboardInterrupt):
                     raise
-                self._refuse(origin, said(error), traceback.format_exc())
+                self._refuse(
+                    origin, said(error), traceback.format_exc(), source=str(module_file(one.point.module) or "")
+                )
                 continue
             self.add(module, origin)
 
@@ -141,7 +129,7 @@ class Zoo:
         origin = self._files[name] = Origin(str(path))
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:
-            self._refuse(origin, "is not a Python file (its name should end in .py)")
+            self._refuse(origin, "is not a Python file (its name should end in .py)", source=str(path))
             return origin
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
@@ -152,7 +140,7 @@ class Zoo:
             sys.modules.pop(name, None)
             if isinstance(error, KeyboardInterrupt):
                 raise
-            self._refuse(origin, said(error), traceback.format_exc())
+            self._refuse(origin, said(error), traceback.format_exc(), source=str(path))
             return origin
         self.add(module, origin)
         return origin
@@ -169,14 +157,19 @@ class Zoo:
             own = [f for f in vars(module).values() if inspect.isfunction(f) and f.__module__ == module.__name__]
             hint = f"; did you forget a decorator on '{own[0].__name__}'?" if own else ""
             kinds = ", ".join(f"@ganzoo.{kind}" for kind in KINDS)
-            self._refuse(origin, f"supplies nothing: no function in it is marked with {kinds}{hint}")
+            self._refuse(
+                origin,
+                f"supplies nothing: no function in it is marked with {kinds}{hint}",
+                source=str(getattr(module, "__file__", "") or ""),
+            )
         for function in decorated:
             try:
                 self._add_function(function, origin)
             except UserError as error:
-                self._refuse(origin, str(error))
+                self._refuse(origin, str(error), subject=_subject(function), source=_place(function))
             except Exception as error:  # noqa: BLE001 (no plugin takes the program down)
-                self._refuse(origin, said(error), traceback.format_exc())
+                trace = traceback.format_exc()
+                self._refuse(origin, said(error), trace, subject=_subject(function), source=_place(function))
 
     def _add_function(self, function: Callable[..., Any], origin: Origin) -> None:
         entry = read_entry(function, origin)
@@ -184,6 +177,7 @@ class Zoo:
         present = self._entries.get(key)
         if present is not None and present.function is function:
             return
+        self._places[key, origin] = _place(function)
         losers = [b.origin for b in self._broken if b.claims == key]
         if present is not None or losers:
             keeps = self._contest(key, present, losers, origin)
@@ -220,11 +214,21 @@ class Zoo:
         claimants = " and from ".join(str(origin) for origin in ([winner] if winner else []) + losers)
         reason = f"two things of one name: {kind} '{name}' comes from {claimants}"
         self._broken = [b for b in self._broken if b.claims != key]
-        self._broken += [Broken(origin, reason, claims=key) for origin in losers]
+        self._broken += [
+            Broken(origin, reason, claims=key, source=self._places.get((key, origin), "")) for origin in losers
+        ]
         return newcomer not in losers
 
-    def _refuse(self, origin: Origin, reason: str, traceback: str = "") -> None:
-        self._broken.append(Broken(origin, reason, traceback))
+    def _refuse(
+        self,
+        origin: Origin,
+        reason: str,
+        traceback: str = "",
+        *,
+        subject: tuple[str, str] | None = None,
+        source: str = "",
+    ) -> None:
+        self._broken.append(Broken(origin, reason, traceback, subject=subject, source=source))
 
     # What there is
 
@@ -253,7 +257,7 @@ class Zoo:
             if broken.claims == (kind, wanted) and wanted not in names:
                 raise UserError(broken.reason)
         if wanted not in names:
-            raise UserError(f"no {kind} named '{name}'{did_you_mean(wanted, names)}")
+            raise UserError(f"no {kind} named '{name}'{self._limited()}{did_you_mean(wanted, names)}")
         return self._entries[kind, wanted]
 
     def named(self, name: str) -> list[Entry]:
@@ -269,15 +273,21 @@ class Zoo:
             for broken in self._broken:
                 if broken.claims is not None and broken.claims[1] == wanted:
                     raise UserError(broken.reason)
-            raise UserError(f"nothing is named '{name}'{did_you_mean(wanted, {e.name for e in self})}")
+            raise UserError(f"nothing is named '{name}'{self._limited()}{did_you_mean(wanted, {e.name for e in self})}")
         return found
+
+    def _limited(self) -> str:
+        """What is not here may be installed all the same."""
+        if self._limit is None:
+            return ""
+        return f" ({VARIABLE} lets in {', '.join(self._limit) or 'nothing that is installed'})"
 
     # Binding
 
-    def cost(self, name: str, /, **hyperparameters: Any) -> Cost:
+    def cost(self, name: str, /, **hyperparameters: Any) -> "Cost":
         return self.find("cost", name).bind(**hyperparameters)
 
-    def margin(self, name: str, /, **hyperparameters: Any) -> Margin:
+    def margin(self, name: str, /, **hyperparameters: Any) -> "Margin":
         return self.find("margin", name).bind(**hyperparameters)
 
     def generator(self, name: str, /, **hyperparameters: Any) -> Bound:
@@ -288,8 +298,10 @@ class Zoo:
         """(image_shape, outputs) -> nn.Module"""
         return self.find("critic", name).bind(**hyperparameters)
 
-    def objective(self, name: str, /, cost: Cost, margin: Margin, **hyperparameters: Any) -> Objective:
+    def objective(self, name: str, /, cost: "Cost", margin: "Margin", **hyperparameters: Any) -> "Objective":
         """The game, played with this cost and margin where it takes them."""
+        from ganzoo.game import Objective
+
         game = self.find("objective", name).bind(**hyperparameters)(cost, margin)
         if not isinstance(game, Objective):
             raise UserError(f"objective '{name}' returned {type(game).__name__}; it should return a ganzoo.Objective")
@@ -302,14 +314,11 @@ def _at_home(function: Any, module: ModuleType | type) -> bool:
     return str(function.__module__).partition(".")[0] == home.partition(".")[0]
 
 
-def _normal(distribution: str) -> str:
-    return re.sub(r"[-_.]+", "-", distribution).lower()
+def _subject(function: Any) -> tuple[str, str]:
+    name = getattr(function, "ganzoo_name", None) or getattr(function, "__name__", type(function).__name__)
+    return str(specname(function)), str(name).replace("_", "-")
 
 
-def _version(distribution: Distribution) -> str:
-    return _metadata(distribution, "Version") or "(no version)"
-
-
-def _metadata(distribution: Distribution, key: str) -> str | None:
-    # From Python 3.12 on `metadata[key]` warns of a key that is not there.
-    return distribution.metadata[key] if key in distribution.metadata else None  # noqa: SIM401 (no `get` in its type)
+def _place(function: Any) -> str:
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return "" if code is None else f"{code.co_filename}:{code.co_firstlineno}"

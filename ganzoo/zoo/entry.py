@@ -1,4 +1,7 @@
-"""One implementation of one hook: read from a decorated function, refused where it could not work, bound."""
+"""One implementation of one hook: read from a decorated function, refused where it could not work, bound.
+
+pydantic takes as long to import as all the rest of a listing: it is imported where a value is compared with a domain.
+"""
 
 import hashlib
 import inspect
@@ -10,13 +13,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import CodeType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
-from pydantic_core import to_jsonable_python
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from ganzoo.errors import UserError, did_you_mean
 from ganzoo.hooks import KINDS, PROJECT, Hooks
+from ganzoo.zoo.origin import Origin
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 AMBIGUOUS = {"lsgan": "ls-gan (loss-sensitive, Qi 2017) or least-squares (Mao 2017)?"}
@@ -24,22 +28,6 @@ SPECIFICATION = {kind: tuple(inspect.signature(getattr(Hooks, kind)).parameters)
 """What the harness gives to each kind, in order: {"cost": ("a",), "margin": ("real", "fake"), ...}."""
 
 Bound = Callable[..., Any]
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a plugin came from: a distribution with its version, or a file."""
-
-    plugin: str
-    distribution: str | None = None
-    version: str | None = None
-
-    def __str__(self) -> str:
-        return self.plugin if self.distribution is None else f"{self.distribution} {self.version} ({self.plugin})"
-
-    @property
-    def ours(self) -> bool:
-        return self.distribution == PROJECT
 
 
 @dataclass(frozen=True)
@@ -73,7 +61,8 @@ class Entry:
     @property
     def code(self) -> CodeType:
         """Of the function as written, without what other decorators wrap around it."""
-        code: CodeType = inspect.unwrap(self.function).__code__
+        written = getattr(self.function, "ganzoo_source", self.function)  # a cost made of its slack
+        code: CodeType = inspect.unwrap(written).__code__
         return code
 
     @cached_property
@@ -83,7 +72,9 @@ class Entry:
         return source_sha256(path.parent.glob("*.py") if (path.parent / "__init__.py").exists() else [path])
 
     @cached_property
-    def _model(self) -> type[BaseModel]:
+    def _model(self) -> "type[BaseModel]":
+        from pydantic import ConfigDict, Field, create_model
+
         # By alias: pydantic keeps `copy`, `schema`, `_x` and others for itself.
         fields: dict[str, Any] = {
             f"value_{name}": (h.annotation, Field(alias=name)) for name, h in self.hyperparameters.items()
@@ -98,6 +89,8 @@ class Entry:
 
     def validate(self, /, **given: Any) -> dict[str, Any]:
         """All hyperparameters, defaults filled in. UserError for an unknown name or a value outside its domain."""
+        from pydantic import ValidationError
+
         for name in given:
             if name not in self.hyperparameters:
                 raise UserError(
@@ -151,6 +144,18 @@ def source_sha256(paths: Iterable[Path]) -> str:
 
 def read_entry(function: Callable[..., Any], origin: Origin) -> Entry:
     """Read a decorated function; UserError, with its signature quoted, for what could not work."""
+    entry = read_signature(function, origin)
+    try:
+        entry.validate()  # a default outside its own domain fails now, not at step 10,000
+    except UserError:
+        raise
+    except Exception as error:  # noqa: BLE001 (pydantic promises no type for an annotation without sense)
+        raise UserError(f"{quoted(entry)}: its annotations give no domain: {said(error)}") from None
+    return entry
+
+
+def read_signature(function: Callable[..., Any], origin: Origin) -> Entry:
+    """As `read_entry`, without a look at whether the defaults lie in their domains."""
     kind = specname(function)
     if kind not in KINDS:
         raise UserError(f"'{_called(function)}' implements no hook named '{kind}'{did_you_mean(str(kind), KINDS)}")
@@ -158,44 +163,42 @@ def read_entry(function: Callable[..., Any], origin: Origin) -> Entry:
         raise UserError(f"{kind} '{_called(function)}' is not a function; mark one, it may return what it likes")
     name = getattr(function, "ganzoo_name", function.__name__.replace("_", "-"))
     signature = inspect.signature(function)
-    quoted = f"{kind} '{name}': {function.__name__}{_short(signature)}"
+    about = f"{kind} '{name}': {function.__name__}{_short(signature)}"
     if not NAME.fullmatch(name) or ".." in name:
-        raise UserError(f"{quoted}: '{name}' is no name; one matches {NAME.pattern} and has no '..' in it")
+        raise UserError(f"{about}: '{name}' is no name; one matches {NAME.pattern} and has no '..' in it")
     if name in AMBIGUOUS:
-        raise UserError(f"{quoted}: the name '{name}' is ambiguous: {AMBIGUOUS[name]}")
+        raise UserError(f"{about}: the name '{name}' is ambiguous: {AMBIGUOUS[name]}")
     try:
         hints = get_type_hints(function, include_extras=True)
     except Exception as error:  # noqa: BLE001 (an annotation may run any code)
-        raise UserError(f"{quoted}: its annotations cannot be read: {said(error)}") from None
+        raise UserError(f"{about}: its annotations cannot be read: {said(error)}") from None
     offered, inputs, hyperparameters = SPECIFICATION[kind], [], {}
     for parameter in signature.parameters.values():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            raise UserError(f"{quoted}: '{parameter}' cannot be filled by name; name each parameter")
+            raise UserError(f"{about}: '{parameter}' cannot be filled by name; name each parameter")
         if parameter.default is parameter.empty:
             if parameter.name not in offered:
                 # pluggy says nothing of a keyword-only one.
                 raise UserError(
-                    f"{quoted}: '{parameter.name}' has no default and the harness does not give it;"
+                    f"{about}: '{parameter.name}' has no default and the harness does not give it;"
                     f" a {kind} gets {', '.join(offered)}"
                 )
             inputs.append(parameter.name)
         elif parameter.name in offered:
-            raise UserError(f"{quoted}: '{parameter.name}' comes from the harness and takes no default")
+            raise UserError(f"{about}: '{parameter.name}' comes from the harness and takes no default")
         elif parameter.name not in hints:
             raise UserError(
-                f"{quoted}: hyperparameter '{parameter.name}' has no annotation, which is its domain;"
+                f"{about}: hyperparameter '{parameter.name}' has no annotation, which is its domain;"
                 f" write {parameter.name}: Annotated[float, Ge(0)] = {parameter.default!r}, say"
             )
         else:
             hyperparameters[parameter.name] = Hyperparameter(parameter.name, hints[parameter.name], parameter.default)
-    entry = Entry(kind, name, function, origin, tuple(inputs), hyperparameters)
-    try:
-        entry.validate()  # a default outside its own domain fails now, not at step 10,000
-    except UserError:
-        raise
-    except Exception as error:  # noqa: BLE001 (pydantic promises no type for an annotation without sense)
-        raise UserError(f"{quoted}: its annotations give no domain: {said(error)}") from None
-    return entry
+    return Entry(kind, name, function, origin, tuple(inputs), hyperparameters)
+
+
+def quoted(entry: Entry) -> str:
+    """`cost 'leaky': leaky(a, slope=0.01)`."""
+    return f"{entry.kind} '{entry.name}': {entry.function.__name__}{_short(inspect.signature(entry.function))}"
 
 
 def specname(function: object) -> str | None:
@@ -263,11 +266,18 @@ def describe(entries: Iterable[Entry]) -> list[dict[str, Any]]:
             "doc": entry.doc,
             "inputs": list(entry.inputs),
             "hyperparameters": {
-                h.name: {"domain": h.domain, "default": to_jsonable_python(h.default, fallback=repr)}
-                for h in entry.hyperparameters.values()
+                h.name: {"domain": h.domain, "default": _jsonable(h.default)} for h in entry.hyperparameters.values()
             },
             "origin": str(entry.origin),
             "source": f"{entry.code.co_filename}:{entry.code.co_firstlineno}",
         }
         for entry in entries
     ]
+
+
+def _jsonable(default: Any) -> Any:
+    if default is None or type(default) in (str, int, float, bool):
+        return default
+    from pydantic_core import to_jsonable_python
+
+    return to_jsonable_python(default, fallback=repr)

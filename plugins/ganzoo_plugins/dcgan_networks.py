@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 import ganzoo
 
@@ -33,6 +34,19 @@ def _normal_weights(network: nn.Module, std: float) -> nn.Module:
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1.0, std)
             nn.init.zeros_(module.bias)
+    return network
+
+
+def spectrally_normalised(network: nn.Module) -> nn.Module:
+    """Each weight W of a convolution or a dense layer as W / sigma(W), its kernel seen as a matrix, outputs by the rest
+    (Miyato et al. 2018, sec. 2.1).
+
+    sigma is estimated by one step of the power method in each pass in training mode (their sec. 2.2, alg. 1); the
+    vectors it starts from are part of the network's state.
+    """
+    for module in list(network.modules()):
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            parametrizations.spectral_norm(module)
     return network
 
 
@@ -87,12 +101,14 @@ def dcgan_critic(
     outputs: int,
     width: Annotated[int, Ge(1)] = 64,
     norm: Literal["batch", "none"] = "none",
+    spectral: bool = False,
     init_std: Annotated[float, Gt(0)] = 0.02,
 ) -> nn.Module:
     """L: (N, C, H, W) -> (N,), or (N, outputs), H = W in {8, 16, 28, 32, 64, 128}   (Radford 2016; Qi 2017, sec. 9.1).
 
     Convolutions 4x4 of stride 2 with `width` channels in the first layer, twice as many in each one after; LeakyReLU
-    0.2 and, between the convolutions, BatchNorm where asked for; no sigmoid at the end.
+    0.2 and, between the convolutions, BatchNorm where asked for; no sigmoid at the end. `spectral`: spectral
+    normalisation of every weight (Miyato et al. 2018).
     """
     channels, side, _ = image_shape
     widths = _widths(image_shape, width)
@@ -104,4 +120,5 @@ def dcgan_critic(
             layers.append(nn.BatchNorm2d(after))
         layers.append(nn.LeakyReLU(0.2))
     layers.append(nn.Conv2d(widths[-1], outputs, SMALLEST[side]))
-    return _normal_weights(ConvolutionalCritic(*layers), init_std)
+    network = _normal_weights(ConvolutionalCritic(*layers), init_std)
+    return spectrally_normalised(network) if spectral else network

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import ganzoo
+from ganzoo_plugins.dcgan_networks import spectrally_normalised
 
 CRITIC = ((3, 1, 1), (3, 1, 1), (4, 2, 1), (3, 1, 2), (3, 1, 2), (4, 2, 2), (3, 1, 2), (3, 1, 2), (1, 1, 2))
 """Kernel, stride and multiple of `width` of each convolution; 3c1s and 1c1s keep the side, 4c2s halves it."""
@@ -69,16 +70,20 @@ def table_1_critic(
     width: Annotated[int, Ge(1)] = 96,
     norm: Literal["batch", "none"] = "batch",
     weight_norm: bool = False,
+    spectral: bool = False,
     init_std: Annotated[float, Gt(0)] = 0.02,
 ) -> nn.Module:
     """L: (N, C, H, W) -> (N,), or (N, outputs), H and W at least 8   (Qi 2017, table 1a).
 
     3c1s96 3c1s96 4c2s96 3c1s192 3c1s192 4c2s192 3c1s192 3c1s192 1c1s192, `width` for 96, each with BatchNorm and
-    LeakyReLU 0.2; the mean over each map; one linear layer. Weight normalisation as in sec. 9.4.
+    LeakyReLU 0.2; the mean over each map; one linear layer. Weight normalisation as in sec. 9.4; or, with `spectral`,
+    spectral normalisation (Miyato et al. 2018).
     """
     channels, height, side = image_shape
     if min(height, side) < 8:
         raise ganzoo.UserError(f"the table-1 critic takes images of at least 8x8, not {height}x{side}")
+    if weight_norm and spectral:
+        raise ganzoo.UserError("the table-1 critic takes weight_norm or spectral, not both")
     layers: list[nn.Module] = []
     before = channels
     for kernel, stride, multiple in CRITIC:
@@ -89,7 +94,8 @@ def table_1_critic(
         layers.append(nn.LeakyReLU(0.2))
         before = after
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, outputs)]
-    return _normal_weights(MeanPooled(*layers), init_std, weight_norm)
+    network = _normal_weights(MeanPooled(*layers), init_std, weight_norm)
+    return spectrally_normalised(network) if spectral else network
 
 
 @ganzoo.generator(name="table-1")

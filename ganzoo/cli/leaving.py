@@ -1,0 +1,67 @@
+"""How a command ends that is ended from outside, and what to type to go on: the user's own command line."""
+
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+RESUMES = ("bench", "demo", "paper", "worker", "check")
+"""Commands that go on where they were stopped."""
+
+
+def leave(number: int, _: object) -> None:
+    """A signal's handler for while nothing is at work that could be saved: end, now. An exception might meet an import
+    that swallows it."""
+    shown = "\x1b[?25h" if os.isatty(2) else ""  # the cursor, which bars hide
+    os.write(2, (shown + ending("stopped", sys.argv)).encode(errors="backslashreplace"))
+    os._exit(75 if number == signal.SIGUSR2 else 128 + number)
+
+
+@contextmanager
+def ctrl_c_leaves() -> Iterator[None]:
+    """In the block, before work begins, Ctrl-C ends the process: what imports for seconds hears no exception."""
+    before = signal.getsignal(signal.SIGINT)
+    # A shell's job in the background is deaf to Ctrl-C, and only a main thread may have handlers.
+    if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def ending(how: str, arguments: Sequence[str]) -> str:
+    """The line that ends a command which did not come to its end; whole, however long the command is."""
+    command = next((word for word in arguments[1:] if not word.startswith("-")), "")
+    hint = f"; resume with: {again(arguments)}" if command in RESUMES else ""
+    return f"ganzoo: {how}{hint}\n"
+
+
+def again(arguments: Sequence[str]) -> str:
+    """`ganzoo bench plan.toml --out 'my run'`: what to type to have the same command again.
+
+    Quoted for a POSIX shell, and harmless to a terminal: what is not printed stands as `$'\\x1b'`, which bash, zsh and
+    ksh understand.
+    """
+    program, *rest = arguments
+    called = ["python", "-m", "ganzoo.cli"] if program.endswith("__main__.py") else ["ganzoo"]
+    return " ".join([*called, *map(quoted, rest)])
+
+
+def quoted(argument: str) -> str:
+    """One argument."""
+    if argument.isprintable():
+        return shlex.quote(argument)
+    # Byte by byte: a name that is no text reached us as surrogates.
+    escaped = "".join(
+        c
+        if c.isprintable() and c not in "\\'"
+        else "".join(f"\\x{b:02x}" for b in c.encode("utf-8", "surrogateescape"))
+        for c in argument
+    )
+    return f"$'{escaped}'"
