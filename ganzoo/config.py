@@ -573,7 +573,12 @@ def default_objectives(zoo: Zoo, plan: Plan) -> tuple[str, ...]:
         if _senseless(contender, contender.game(zoo), plan) is None:
             objectives.append(entry)
     if not objectives:
-        raise UserError("no objective is installed; install ganzoo itself (`pip install -e .` in a checkout)")
+        if zoo.entries("objective"):
+            raise UserError(
+                "no objective that plays by default suits this plan's measure and labels; name some with -o"
+            )
+        cure = zoo.limited or "; install ganzoo itself (`pip install -e .` in a checkout)"
+        raise UserError(f"no objective is installed{cure}")
     strangers = [cost for cost in zoo.entries("cost") if not cost.origin.ours and _by_default(cost)]
     played = [f"{o.name}:cost={c.name}" for c in strangers for o in objectives if "cost" in o.inputs]
     return (*(o.name for o in objectives), *played)

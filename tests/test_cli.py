@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from ganzoo.bench import Run
 from ganzoo.cell_folder import checkpoints
-from ganzoo.cli import main
+from ganzoo.cli import complete, main
 from ganzoo.durable import commit_sealed, load_checkpoint, read_sealed, save_checkpoint, seal
 from ganzoo.hooks import KINDS
+from ganzoo.penalty import PENALTIES
 
 
 class Said(NamedTuple):
@@ -104,6 +105,30 @@ def test_show_has_the_formula_the_domain_and_the_source(ganzoo: Command) -> None
         "critic",
     }
     assert len(json.loads(ganzoo("show", "objective/dcgan", "--json").out)) == 1
+
+
+def test_show_has_the_formula_and_the_source_of_each_penalty_too(ganzoo: Command) -> None:
+    assert set(complete.PENALTIES) == set(PENALTIES)
+    for name in PENALTIES:
+        text = ganzoo("show", name).out
+        source = "(Qi 2017" if name == "theta_penalty" else "et al. 201"
+        for word in (f"penalty {name}\n", "E", "||grad", source, f"-o OBJECTIVE:{name}=WEIGHT", "penalty.py:"):
+            assert word in text
+        (found,) = json.loads(ganzoo("show", name, "--json").out)
+        assert found["kind"] == "penalty"
+        assert found["doc"].splitlines()[0] in text
+
+
+def test_with_nothing_let_in_the_list_and_the_comparison_say_so(
+    ganzoo: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GANZOO_PLUGINS", "leaky")
+    said = ganzoo("list", "objectives")
+    assert (said.status, said.out) == (0, "")
+    assert said.err == "no objective is installed: GANZOO_PLUGINS lets in leaky\n"
+    said = ganzoo("bench", "--dry-run")
+    assert said.status == 2
+    assert said.err == "ganzoo: no objective is installed (GANZOO_PLUGINS lets in leaky)\n"
 
 
 @pytest.mark.usefixtures("unmeasured")
@@ -314,6 +339,7 @@ def test_mre_names_a_file_that_is_no_whole_checkpoint(ganzoo: Command, cell: Pat
         (["show", "cost/leeky"], ["no cost named 'leeky'; did you mean 'leaky'?"]),
         (["show", "lsgan"], ["'lsgan' is ambiguous: ls-gan (loss-sensitive, Qi 2017) or least-squares (Mao 2017)?"]),
         (["show"], ["name"]),
+        (["list", "penalties"], ["no kind 'penalties'"]),
         (["check", "leeky"], ["did you mean 'leaky'?"]),
         (["check", "absent.py"], ["no plugin file at absent.py"]),
         (["list", "-p", "absent.py"], ["no plugin file at absent.py"]),

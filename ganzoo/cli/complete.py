@@ -15,6 +15,8 @@ Offer = tuple[str, str]
 
 INERT = re.compile(r"[\w./:=,-]+", re.ASCII)
 """What no shell finds a meaning in."""
+PENALTIES = ("r1", "r2", "dragan", "theta_penalty")
+"""The names of `ganzoo.penalty.PENALTIES`, which imports torch."""
 RUNS = 200
 """Folders that are looked at."""
 
@@ -25,8 +27,9 @@ def complete_name(incomplete: str) -> list[Offer]:
 
 
 def complete_show(incomplete: str) -> list[Offer]:
-    """As `complete_name`, and `plan`."""
-    return _offered(lambda typed: [("plan", "the keys of a plan"), *_names(typed)], incomplete)
+    """As `complete_name`, `plan`, and the penalties."""
+    besides = [("plan", "the keys of a plan"), *((name, "penalty") for name in PENALTIES)]
+    return _offered(lambda typed: [*besides, *_names(typed)], incomplete)
 
 
 def complete_why(incomplete: str) -> list[Offer]:

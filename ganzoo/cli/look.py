@@ -1,5 +1,6 @@
 """What there is: the welcome, `list`, `show`, `doctor`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,7 @@ from ganzoo.cli.app import (
     wrapped,
     zoo_of,
 )
-from ganzoo.cli.complete import complete_kind, complete_show
+from ganzoo.cli.complete import PENALTIES, complete_kind, complete_show
 from ganzoo.errors import UserError, printable
 
 NEXT = (
@@ -90,15 +91,24 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """What is installed: all of it, or one KIND (objective, cost, margin, generator, critic, engine)."""
+    from ganzoo.hooks import KINDS
+    from ganzoo.zoo.announced import VARIABLE, limit
     from ganzoo.zoo.listing import listing
 
     zoo = listing(plugin or [])
-    entries = zoo.of(kind.removesuffix("s") if kind is not None else None)
+    singular = kind.removesuffix("s") if kind is not None else None
+    entries = zoo.of(singular if singular in KINDS else kind)
     if as_json:
         broken = [{"origin": str(b.origin), "reason": b.reason, "traceback": b.traceback} for b in zoo.broken]
         print_json({"plugins": [entry.about for entry in entries], "broken": broken})
         return
-    longest = max((len(entry.name) for entry in entries), default=0)
+    if not entries:
+        only = limit()
+        says = "" if only is None else f": {VARIABLE} lets in {', '.join(only) or 'nothing that is installed'}"
+        say(f"no {singular or 'plugin'} is installed{says}", file=sys.stderr)
+        warn_of_broken(zoo)
+        return
+    longest = max(len(entry.name) for entry in entries)
     say(
         paired(
             [
@@ -120,7 +130,7 @@ def show(
     name: Annotated[str, typer.Argument(autocompletion=complete_show)], plugin: Plugins = None, as_json: Json = False
 ) -> None:
     """A plugin's formula, its hyperparameters with their domains, its source and origin. NAME may be KIND/NAME; `plan`
-    shows the keys of a plan."""
+    shows the keys of a plan, `r1`, `r2`, `dragan` and `theta_penalty` a penalty that goes with any objective."""
     from ganzoo.zoo import describe
 
     if name == "plan":
@@ -135,6 +145,9 @@ def show(
             say("\n".join(f"# {line}".rstrip() for line in (PLANS / "digits.toml").read_text().splitlines()))
         return
     zoo = zoo_of(plugin)
+    if name in PENALTIES and not any(entry.name == name for entry in zoo):
+        _show_penalty(name, as_json)
+        return
     entries = zoo.named(name)
     if as_json:
         print_json(describe(entries))
@@ -142,11 +155,28 @@ def show(
     for i, (entry, described) in enumerate(zip(entries, describe(entries), strict=True)):
         say("\n" * bool(i) + f"{entry.kind} {entry.name}\n")
         say("\n".join(f"  {line}".rstrip() for line in (entry.doc or "(no docstring)").splitlines()))
+        say("")
         if entry.inputs:
-            say(f"\n  takes       {', '.join(entry.inputs)}")
+            say(f"  takes       {', '.join(entry.inputs)}")
         for hyperparameter in entry.hyperparameters.values():
             say(f"  {hyperparameter.name:<11} {hyperparameter.domain}; default {hyperparameter.default}")
         say(f"  origin      {entry.origin}\n  source      {described['source']}")
+
+
+def _show_penalty(name: str, as_json: bool) -> None:
+    import inspect
+
+    from ganzoo import penalty
+
+    function = penalty.PENALTIES[name]
+    doc, code = inspect.getdoc(function) or "", inspect.unwrap(function).__code__
+    use, source = f"-o OBJECTIVE:{name}=WEIGHT", f"{code.co_filename}:{code.co_firstlineno}"
+    if as_json:
+        print_json([{"kind": "penalty", "name": name, "doc": doc, "use": use, "source": source}])
+        return
+    say(f"penalty {name}\n")
+    say("\n".join(f"  {line}".rstrip() for line in doc.splitlines()))
+    say(f"\n  use         {use}   (WEIGHT times this, beside the critic's loss)\n  source      {source}")
 
 
 @app.command()

@@ -257,7 +257,7 @@ class Zoo:
             if broken.claims == (kind, wanted) and wanted not in names:
                 raise UserError(broken.reason)
         if wanted not in names:
-            raise UserError(f"no {kind} named '{name}'{self._limited()}{did_you_mean(wanted, names)}")
+            raise UserError(f"no {kind} named '{name}'{self.limited}{did_you_mean(wanted, names)}")
         return self._entries[kind, wanted]
 
     def named(self, name: str) -> list[Entry]:
@@ -273,11 +273,12 @@ class Zoo:
             for broken in self._broken:
                 if broken.claims is not None and broken.claims[1] == wanted:
                     raise UserError(broken.reason)
-            raise UserError(f"nothing is named '{name}'{self._limited()}{did_you_mean(wanted, {e.name for e in self})}")
+            raise UserError(f"nothing is named '{name}'{self.limited}{did_you_mean(wanted, {e.name for e in self})}")
         return found
 
-    def _limited(self) -> str:
-        """What is not here may be installed all the same."""
+    @property
+    def limited(self) -> str:
+        """What is not here may be installed all the same: words for an error; empty where nothing is left out."""
         if self._limit is None:
             return ""
         return f" ({VARIABLE} lets in {', '.join(self._limit) or 'nothing that is installed'})"
