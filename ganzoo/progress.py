@@ -69,7 +69,7 @@ def _lines(cells: int, cached: Sequence[dict[str, Any]] = ()) -> Listener:
 
     def tell(event: dict[str, Any]) -> None:
         if event["event"] == "row":
-            finished.add(_name(event))
+            finished.add(_name(event["row"]))
             print(f"[{len(finished)}/{cells}] {row_line(event['row'])}", file=sys.stderr, flush=True)
 
     return tell

@@ -119,6 +119,26 @@ def test_show_has_the_formula_and_the_source_of_each_penalty_too(ganzoo: Command
         assert found["doc"].splitlines()[0] in text
 
 
+def test_show_fits_a_narrow_terminal(ganzoo: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ganzoo.cli.look.width", lambda: 20)
+    for name in ("rpgan", "critic/table-1", "r1"):
+        text = ganzoo("show", name).out
+        longest = max(len(word) for word in text.split())
+        assert max(map(len, text.splitlines())) <= max(20, longest + 4)
+        assert max(len(line) for line in text.splitlines() if "/" not in line) <= 24
+
+
+def test_a_broken_plugin_is_one_line_whatever_its_name_holds(ganzoo: Command) -> None:
+    Path("folder").mkdir()
+    Path("folder", "forged.py").write_text(
+        "import ganzoo\n@ganzoo.cost(name='a\\nok    all is well' + 'x' * 5000)\ndef f(a):\n    return a\n"
+    )
+    (line,) = ganzoo("list", "costs", "-p", "folder").err.splitlines()
+    assert line.startswith("broken: folder/forged.py: cost 'a?ok    all is well")
+    assert line.endswith("   (ganzoo why folder/forged.py)")
+    assert len(line) < 600
+
+
 def test_with_nothing_let_in_the_list_and_the_comparison_say_so(
     ganzoo: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,7 +52,9 @@ def zoo_of(plugins: list[Path] | None) -> "Zoo":
 
 def warn_of_broken(zoo: "Zoo | Listing") -> None:
     for broken in zoo.broken:
-        say(f"broken: {broken.origin}: {broken.reason}   (ganzoo why {broken.asked})", file=sys.stderr)
+        # A line each: what breaks a plugin may be its own name, of any length and with line feeds in it.
+        what = printable(f"{broken.origin}: {broken.reason}", 500)
+        say(f"broken: {what}   (ganzoo why {broken.asked})", file=sys.stderr)
 
 
 def width() -> int | None:
@@ -87,6 +89,14 @@ def wrapped(text: str, columns: int | None) -> str:
     if columns is None:
         return text
     return "\n".join(line for one in text.split("\n") for line in _wrapped(one, columns, "", ""))
+
+
+def indented(text: str, columns: int | None) -> str:
+    """As `wrapped`, two columns further in."""
+    lines = printable_lines(text).split("\n")
+    if columns is None:
+        return "\n".join(f"  {line}".rstrip() for line in lines)
+    return "\n".join(part.rstrip() for line in lines for part in _wrapped(line, columns, "  ", "  "))
 
 
 def _wrapped(text: str, columns: int, first: str, others: str) -> list[str]:

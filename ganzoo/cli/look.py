@@ -10,6 +10,7 @@ from ganzoo.cli.app import (
     Json,
     Plugins,
     app,
+    indented,
     paired,
     print_json,
     say,
@@ -90,7 +91,7 @@ def list_(
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """What is installed: all of it, or one KIND (objective, cost, margin, generator, critic, engine)."""
+    """What is installed: all of it, or one KIND (objective, cost, margin, generator, critic, engine, listener)."""
     from ganzoo.hooks import KINDS
     from ganzoo.zoo.announced import VARIABLE, limit
     from ganzoo.zoo.listing import listing
@@ -154,13 +155,11 @@ def show(
         return
     for i, (entry, described) in enumerate(zip(entries, describe(entries), strict=True)):
         say("\n" * bool(i) + f"{entry.kind} {entry.name}\n")
-        say("\n".join(f"  {line}".rstrip() for line in (entry.doc or "(no docstring)").splitlines()))
-        say("")
-        if entry.inputs:
-            say(f"  takes       {', '.join(entry.inputs)}")
-        for hyperparameter in entry.hyperparameters.values():
-            say(f"  {hyperparameter.name:<11} {hyperparameter.domain}; default {hyperparameter.default}")
-        say(f"  origin      {entry.origin}\n  source      {described['source']}")
+        say(indented(entry.doc or "(no docstring)", width()) + "\n")
+        settings = [(one.name, f"{one.domain}; default {one.default}") for one in entry.hyperparameters.values()]
+        origin = [("origin", str(entry.origin)), ("source", described["source"])]
+        takes = [("takes", ", ".join(entry.inputs))] if entry.inputs else []
+        say(paired([*takes, *settings, *origin], width()))
 
 
 def _show_penalty(name: str, as_json: bool) -> None:
@@ -175,8 +174,8 @@ def _show_penalty(name: str, as_json: bool) -> None:
         print_json([{"kind": "penalty", "name": name, "doc": doc, "use": use, "source": source}])
         return
     say(f"penalty {name}\n")
-    say("\n".join(f"  {line}".rstrip() for line in doc.splitlines()))
-    say(f"\n  use         {use}   (WEIGHT times this, beside the critic's loss)\n  source      {source}")
+    say(indented(doc, width()) + "\n")
+    say(paired([("use", f"{use}   (WEIGHT times this, beside the critic's loss)"), ("source", source)], width()))
 
 
 @app.command()
