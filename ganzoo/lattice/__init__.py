@@ -74,6 +74,8 @@ def lattice(zoo: Zoo, objectives: Sequence[str] = ()) -> Lattice:
     UserError for a name that there is not.
     """
     entries = [zoo.find("objective", name) for name in objectives] or zoo.entries("objective")
+    if not entries and not zoo.entries("cost"):
+        raise UserError(f"neither an objective nor a cost is installed{zoo.limited}")
     left_out: list[str] = []
     known: list[Answers] = []
     for text in dict.fromkeys(text for entry in entries for text in asked_of(entry, zoo)):

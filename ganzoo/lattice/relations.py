@@ -89,12 +89,13 @@ def relation(one: Answers, other: Answers) -> Relation:
     own, others = one.values[both], other.values[both]
     size = CLOSE * (1 + own.abs() + others.abs())
     apart = own - others
+    apart = apart.where(apart.abs() > size, torch.zeros_like(apart))  # what rounding leaves is nothing
     bound: Literal[">=", "<=", "=", ""] = ""
-    if bool((apart.abs() <= size).all()):
+    if bool((apart == 0).all()):
         bound = "="
-    elif bool((apart >= -size).all()):
+    elif bool((apart >= 0).all()):
         bound = ">="
-    elif bool((apart <= size).all()):
+    elif bool((apart <= 0).all()):
         bound = "<="
     constant: Literal["none", "fixed", "of the batch", ""] = ""
     if found.same:
