@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from announcing import COST, HEAD, announce
 
+from ganzoo import data
 from ganzoo.cli import complete
-from ganzoo.cli.complete import INERT
+from ganzoo.cli.complete import INERT, SETS, VARIED
+from ganzoo.share import compare
 
 SHELLS = ("bash", "zsh", "fish")
 PATH = tuple(sys.path)
@@ -132,6 +134,15 @@ GOES_ON: list[tuple[str, set[str], set[str]]] = [
     ("ganzoo worker --claim ", {"runs/one"}, {"runs/no-run"}),
     ("ganzoo why gan", {"ganzoo"}, {"leaky"}),
     ("ganzoo paper ta", {"table-1"}, {"figure-1"}),
+    ("ganzoo bench --data ", {"digits", "cifar10", "folder"}, {"leaky"}),
+    ("ganzoo bench --engine ", {"local", "ray"}, {"leaky", "ls-gan"}),
+    ("ganzoo bench --listener t", {"tensorboard"}, {"local"}),
+    ("ganzoo compare runs/one ", {"runs/one", "theirs.zip"}, {"runs/no-run"}),
+    ("ganzoo compare a b --varying e", {"epochs"}, {"code"}),
+    ("ganzoo merge runs/one runs/", {"runs/one"}, {"theirs.zip"}),
+    ("ganzoo share ", {"runs/one"}, {"runs/no-run"}),
+    ("ganzoo export ", {"runs/one"}, {"runs/no-run"}),
+    ("ganzoo open ", {"theirs.zip"}, {"runs/one"}),
 ]
 """A line, some of what is offered, some of what is not."""
 
@@ -140,11 +151,17 @@ def test_what_is_offered_goes_on_from_what_was_typed(tmp_path: Path) -> None:
     (tmp_path / "runs" / "one").mkdir(parents=True)
     (tmp_path / "runs" / "one" / "plan.toml").touch()
     (tmp_path / "runs" / "no-run").mkdir()
+    (tmp_path / "theirs.zip").touch()
     answers = offers("fish", tmp_path, *(line for line, _, _ in GOES_ON))
     for (line, some, never), found in zip(GOES_ON, answers, strict=True):
         assert some <= set(found)
         assert never.isdisjoint(found)
         assert all(offer.startswith(line.rpartition(" ")[2]) for offer in found)
+
+
+def test_the_names_that_are_written_down_are_those_that_there_are() -> None:
+    assert SETS == data.SETS
+    assert (*compare.IMPLIED,) == VARIED
 
 
 def test_beside_a_name_stands_its_kind_and_a_name_of_two_kinds_has_both(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from ganzoo.cli.app import (
     wrapped,
     zoo_of,
 )
-from ganzoo.cli.complete import complete_objective
+from ganzoo.cli.complete import complete_data, complete_engine, complete_listener, complete_objective
 from ganzoo.cli.leaving import ctrl_c_leaves
 from ganzoo.errors import printable
 
@@ -41,7 +41,10 @@ def bench(
         ),
     ] = None,
     data: Annotated[
-        str | None, typer.Option("--data", "-d", help="digits, mnist, cifar10, folder, npz, npy, ...")
+        str | None,
+        typer.Option(
+            "--data", "-d", help="digits, mnist, cifar10, folder, npz, npy, ...", autocompletion=complete_data
+        ),
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Trainings of each objective.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.")] = None,
@@ -60,7 +63,11 @@ def bench(
         ),
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="Who starts the workers: local, ray, or another's; NAME:key=value,key=value.")
+        str,
+        typer.Option(
+            help="Who starts the workers: local, ray, or another's; NAME:key=value,key=value.",
+            autocompletion=complete_engine,
+        ),
     ] = "local",
     address: Annotated[str | None, typer.Option(help="Of the engine's cluster.")] = None,
     retries: Annotated[int, typer.Option(min=0, max=1_000_000, help="Of a cell whose process dies or hangs.")] = 2,
@@ -71,7 +78,12 @@ def bench(
     ] = False,
     listener: Annotated[
         list[str] | None,
-        typer.Option("--listener", metavar="NAME[:key=value]", help="Who hears rows and pictures: tensorboard, ..."),
+        typer.Option(
+            "--listener",
+            metavar="NAME[:key=value]",
+            help="Who hears rows and pictures: tensorboard, ...",
+            autocompletion=complete_listener,
+        ),
     ] = None,
     lay_out: Annotated[
         bool, typer.Option("--lay-out", help="Write the run's folder for `ganzoo worker --claim`, train nothing.")

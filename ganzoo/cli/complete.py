@@ -19,6 +19,12 @@ PENALTIES = ("r1", "r2", "dragan", "theta_penalty")
 """The names of `ganzoo.penalty.PENALTIES`, which imports torch."""
 RUNS = 200
 """Folders that are looked at."""
+SETS = ("digits", "mnist", "fashion-mnist", "cifar10", "svhn", "celeba", "folder", "npy", "npz")
+VARIED = (
+    "epochs", "z_dim", "batch_size", "recipe", "generator", "critic", "data", "machine", "code", "selection", "initial",
+)  # fmt: skip
+"""Image sets, and what two runs may differ in: `ganzoo.data.SETS` and `IMPLIED` of `ganzoo.share.compare`, which import
+torch."""
 
 
 def complete_name(incomplete: str) -> list[Offer]:
@@ -57,6 +63,36 @@ def complete_run(incomplete: str) -> list[Offer]:
     return _offered(_runs, incomplete)
 
 
+def complete_run_or_share(incomplete: str) -> list[Offer]:
+    """As `complete_run`, and the zips that lie here."""
+    return _offered(lambda typed: [*_runs(typed), *_shares()], incomplete)
+
+
+def complete_share(incomplete: str) -> list[Offer]:
+    """A zip that lies here."""
+    return _offered(lambda _: _shares(), incomplete)
+
+
+def complete_engine(incomplete: str) -> list[Offer]:
+    """An engine."""
+    return _offered(lambda _: _of_kind("engine"), incomplete)
+
+
+def complete_listener(incomplete: str) -> list[Offer]:
+    """A listener."""
+    return _offered(lambda _: _of_kind("listener"), incomplete)
+
+
+def complete_data(incomplete: str) -> list[Offer]:
+    """An image set."""
+    return _offered(lambda _: [(name, "images") for name in SETS], incomplete)
+
+
+def complete_varying(incomplete: str) -> list[Offer]:
+    """What two runs may differ in on purpose."""
+    return _offered(lambda _: [(name, "differs") for name in VARIED], incomplete)
+
+
 def _offered(offers: Callable[[str], Iterable[Offer]], incomplete: str) -> list[Offer]:
     found: dict[str, str] = {}
     with suppress(Exception), redirect_stderr(StringIO()), redirect_stdout(StringIO()):
@@ -71,6 +107,14 @@ def _names(typed: str) -> Iterator[Offer]:
 
     for one in listing_at_once().plugins:
         yield (f"{one.kind}/{one.name}" if "/" in typed else one.name), one.kind
+
+
+def _of_kind(kind: str) -> Iterator[Offer]:
+    from ganzoo.zoo.listing import listing_at_once
+
+    for one in listing_at_once().plugins:
+        if one.kind == kind:
+            yield one.name, kind
 
 
 def _announced() -> Iterator[Offer]:
@@ -122,3 +166,9 @@ def _runs(typed: str) -> Iterator[Offer]:
     for count, plan in enumerate(sorted(Path("runs").glob("*/plan.toml"))):
         if count < RUNS:
             yield str(plan.parent), "run"
+
+
+def _shares() -> Iterator[Offer]:
+    for count, path in enumerate(sorted(Path().glob("*.zip"))):
+        if count < RUNS:
+            yield str(path), "share"

@@ -7,8 +7,17 @@ from typing import Annotated
 import typer
 
 from ganzoo.cli.app import Json, app, fitted, print_json, say, width
+from ganzoo.cli.complete import complete_run, complete_run_or_share, complete_share, complete_varying
 
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a share of one.", show_default=False)]
+Run = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN",
+        help="A run's folder, or a share of one.",
+        show_default=False,
+        autocompletion=complete_run_or_share,
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Write over what is there.")]
 
 
@@ -19,7 +28,10 @@ def compare(
     varying: Annotated[
         list[str] | None,
         typer.Option(
-            "--varying", metavar="KEY", help="What differs on purpose: epochs, batch_size, code, machine, ..."
+            "--varying",
+            metavar="KEY",
+            help="What differs on purpose: epochs, batch_size, code, machine, ...",
+            autocompletion=complete_varying,
         ),
     ] = None,
     as_json: Json = False,
@@ -37,7 +49,7 @@ def compare(
 
 @app.command()
 def merge(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", show_default=False)],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", show_default=False, autocompletion=complete_run)],
     out: Annotated[Path, typer.Option("--out", "-o", help="The new run's folder.")],
     allow_inexact: Annotated[
         bool, typer.Option("--allow-inexact", help="Cells of machines that round differently; the table says so.")
@@ -98,7 +110,7 @@ def share(
 
 @app.command("open")
 def open_(
-    share: Annotated[Path, typer.Argument(metavar="FILE.zip", show_default=False)],
+    share: Annotated[Path, typer.Argument(metavar="FILE.zip", show_default=False, autocompletion=complete_share)],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The folder for its files; default: the file's name.")
     ] = None,
