@@ -10,7 +10,7 @@ GAMES = ("cost", "margin", "generator", "critic", "objective")
 
 
 @pytest.mark.usefixtures("unmeasured")
-@pytest.mark.parametrize("kind", GAMES)
+@pytest.mark.parametrize("kind", [*GAMES, "listener"])
 def test_the_how_to_works_as_it_is_written(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -19,7 +19,7 @@ def test_the_how_to_works_as_it_is_written(
     assert count >= 3
 
 
-@pytest.mark.parametrize("kind", GAMES)
+@pytest.mark.parametrize("kind", [*GAMES, "listener"])
 def test_the_how_to_names_the_command_that_writes_a_first_one_and_checks_and_compares_its_own(kind: str) -> None:
     page = PAGES / f"{kind}.md"
     assert f"`ganzoo new {kind} NAME`" in page.read_text(encoding="utf-8")

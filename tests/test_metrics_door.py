@@ -1,6 +1,7 @@
 """Other figures through the door of MRE: each against an independent computation, in the row, in the table, refused in
 one line where it cannot be had."""
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,16 @@ from ganzoo import Zoo, distances
 from ganzoo.bench import Run, prepare
 from ganzoo.config import Plan, read_plan
 from ganzoo.data import Splits
-from ganzoo.distances import frechet, kernel, metric_of, metrics_of, precision_and_recall, require_metrics, weights_of
+from ganzoo.distances import (
+    NAMES,
+    frechet,
+    kernel,
+    metric_of,
+    metrics_of,
+    precision_and_recall,
+    require_metrics,
+    weights_of,
+)
 from ganzoo.errors import UserError
 from ganzoo.report import ranking, reported
 from ganzoo.share.compare import compare
@@ -314,3 +324,9 @@ def test_metrics_of_a_plan_are_read_in_their_order() -> None:
         ("recall", "inception", True),
         ("classifier-kd", "classifier", False),
     ]
+
+
+def test_the_page_of_metrics_names_each_of_them_and_no_other() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+    assert re.findall(r"`([^`]+)`", " ".join(rows)) == [*NAMES]
