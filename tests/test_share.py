@@ -183,6 +183,12 @@ def test_a_file_that_is_there_is_written_over_only_by_force(shared: Path, finish
     assert out.read_bytes() == shared.read_bytes()
 
 
+def test_a_share_is_called_a_zip(finished: Run, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"x\.tar: a share is a zip; take -o .*x\.zip$"):
+        share(finished.folder, tmp_path / "x.tar", force=True)
+    assert not (tmp_path / "x.tar").exists()
+
+
 def test_an_unfinished_run_is_shared_with_a_note_and_an_empty_one_is_not(finished: Run, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(finished.folder, tmp_path / "copy"))
     next(copy.glob("cells/dcgan-seed0-*")).joinpath("row.json").unlink()

@@ -50,9 +50,11 @@ class Shared(NamedTuple):
 def share(folder: Path, out: Path, *, weights: bool = True, force: bool = False) -> Shared:
     """Put what a run came to into the zip `out`, whole or not at all.
 
-    Raises UserError for a folder that is no run, a run without a finished cell, an `out` that is there already unless
-    `force`, and a disk that does not take it.
+    Raises UserError for a folder that is no run, a run without a finished cell, an `out` that is not called .zip or is
+    there already unless `force`, and a disk that does not take it.
     """
+    if out.suffix.lower() != ".zip":
+        raise UserError(f"{out}: a share is a zip; take -o {out.with_suffix('.zip') if out.name else 'FILE.zip'}")
     if out.exists() and not force:
         raise UserError(f"{out} is there already; take another -o, or --force")
     run = read_run(folder)
