@@ -11,9 +11,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from ganzoo.bench import provenance
+from ganzoo.devices import require_device
 from ganzoo.durable import commit, commit_json
 from ganzoo.engines import usable_cores
 from ganzoo.errors import UserError, blamed, did_you_mean
@@ -127,7 +126,7 @@ def make(
         others = " or ".join(other for other in item.data if other not in BARE)
         raise UserError(f"{name} on {chosen} reads no --path" + (f"; say --data {others}" if others else ""))
     where = device or ("cuda" if size == "paper" and chosen != "synthetic" else "cpu")
-    _require_device(where, f"{name} at size {size}")
+    require_device(where, f"{name} at size {size}")
     folder = out or RUNS / name
     try:
         absent = [place for place in (folder, *folder.parents) if not place.exists()]
@@ -155,19 +154,6 @@ def make(
     commit_json(folder / "item.json", made)
     files = [str(path) for path in sorted(folder.iterdir()) if path.is_file() and path.suffix in (".png", ".jsonl")]
     return {**made, "folder": str(folder), "text": text, "files": files}
-
-
-def _require_device(where: str, what: str) -> None:
-    try:
-        device = torch.device(where)
-    except RuntimeError:
-        raise UserError(f"no device named '{where}'; there are: cpu, cuda, cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"ganzoo does not run on '{where}'; there are: cpu, cuda, cuda:N")
-    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device.type == "cuda" and (device.index or 0) >= seen:
-        sees = f"{seen or 'no'} CUDA device{'s' * (seen > 1)}"
-        raise UserError(f"{what} wants {where}, but torch sees {sees} here; take --device cpu")
 
 
 def write_rows(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:

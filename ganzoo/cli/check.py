@@ -55,11 +55,11 @@ def check(
     import torch
 
     from ganzoo.checks import run_checks
-    from ganzoo.checks.device import require_device
     from ganzoo.checks.search import kept_in_cache
+    from ganzoo.devices import require_device
 
     torch.set_num_threads(1)  # thousands of tiny steps: more threads only wait for one another
-    require_device(device)
+    require_device(device, "check")
     zoo, entries, given = _to_check(name, plugin)
     if exhaustive:
         _require_a_cost(entries)

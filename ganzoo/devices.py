@@ -1,12 +1,12 @@
-"""Whether a device is one that checks run on."""
+"""Whether a device is one that is here."""
 
 import torch
 
 from ganzoo.errors import UserError
 
 
-def require_device(where: str) -> None:
-    """Raises UserError for what is no device, or none that torch sees here."""
+def require_device(where: str, what: str) -> None:
+    """Raises UserError for what is no device, or none that torch sees here. `what`: who wants it."""
     try:
         device = torch.device(where)
     except RuntimeError:
@@ -16,4 +16,4 @@ def require_device(where: str) -> None:
     seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device.type == "cuda" and (device.index or 0) >= seen:
         sees = f"{seen or 'no'} CUDA device{'s' * (seen > 1)}"
-        raise UserError(f"check wants {where}, but torch sees {sees} here; take --device cpu")
+        raise UserError(f"{what} wants {where}, but torch sees {sees} here; take --device cpu")
