@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from commands import Command, called_within
 
 from ganzoo.bench import Prepared, Run, prepare
 from ganzoo.config import Cell, Plan, cells, read_plan
@@ -99,3 +100,10 @@ def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
         return Measured({cell.contender.label: rates for cell in prepared.cells}, 1.0, 2.0)
 
     monkeypatch.setattr("ganzoo.predict.measured_rates", made_up)
+
+
+@pytest.fixture
+def ganzoo(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    """ganzoo("bench", "--dry-run") in an empty folder, within this process."""
+    (tmp_path / "here").mkdir()
+    return called_within(tmp_path / "here", monkeypatch, capfd)

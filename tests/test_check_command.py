@@ -10,10 +10,11 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
+from commands import Command
 from hypothesis.configuration import storage_directory
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -26,7 +27,6 @@ from ganzoo.checks.page import BEGIN, END, page, renewed
 from ganzoo.checks.patience import at_most
 from ganzoo.checks.report import SCHEMA, escaped
 from ganzoo.checks.table import Check
-from ganzoo.cli import main
 from ganzoo.errors import UserError
 from ganzoo.testing import checks_of
 from ganzoo.zoo import Entry
@@ -35,32 +35,11 @@ ROOT = Path(__file__).parents[1]
 PINNED: dict[str, list[str]] = json.loads((ROOT / "tests" / "check_ids.json").read_text())
 
 
-class Said(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Said]
-
-
 @pytest.fixture
-def ganzoo(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """ganzoo("check", "leaky") in an empty folder with an empty cache, within this process."""
-    empty = tmp_path / "here"
-    empty.mkdir()
-    monkeypatch.chdir(empty)
+def ganzoo(ganzoo: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    """With an empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-    def called(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["ganzoo", *arguments])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capfd.readouterr()
-        return Said(int(ended.value.code or 0), out, err)
-
-    return called
+    return ganzoo
 
 
 def swept(**violations: Violations) -> Callable[..., Tally]:

@@ -8,45 +8,19 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from commands import Command, Said
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ganzoo.bench import Run
 from ganzoo.cell_folder import checkpoints
-from ganzoo.cli import complete, main
+from ganzoo.cli import complete
 from ganzoo.durable import commit_sealed, load_checkpoint, read_sealed, save_checkpoint, seal
 from ganzoo.hooks import KINDS
 from ganzoo.penalty import PENALTIES
-
-
-class Said(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Said]
-
-
-@pytest.fixture
-def ganzoo(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """ganzoo("bench", "--dry-run") in an empty folder, within this process."""
-    empty = tmp_path / "here"
-    empty.mkdir()
-    monkeypatch.chdir(empty)
-
-    def called(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["ganzoo", *arguments])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capfd.readouterr()
-        return Said(int(ended.value.code or 0), out, err)
-
-    return called
 
 
 def is_a_slip(said: Said, *words: str) -> None:

@@ -9,10 +9,11 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
+from commands import Command
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -20,7 +21,6 @@ from torch import Tensor
 import ganzoo as public
 from ganzoo import Zoo
 from ganzoo.bench import prepare
-from ganzoo.cli import main
 from ganzoo.config import Plan
 from ganzoo.data import load_images
 from ganzoo.errors import LONGEST, UserError, printable, printable_lines
@@ -54,32 +54,6 @@ def is_inert(text: str, longest: int | None = None) -> bool:
     """Line breaks apart, every character is one that is printed."""
     longest = longest or LONGEST + 100
     return all(line.isprintable() and len(line) <= longest for line in text.split("\n"))
-
-
-class Said(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Said]
-
-
-@pytest.fixture
-def ganzoo(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """ganzoo("list", "-p", "x.py") in an empty folder, within this process."""
-    (tmp_path / "here").mkdir(exist_ok=True)
-    monkeypatch.chdir(tmp_path / "here")
-
-    def called(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["ganzoo", *arguments])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capfd.readouterr()
-        return Said(int(ended.value.code or 0), out, err)
-
-    return called
 
 
 # The function that all of it goes through

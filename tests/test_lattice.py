@@ -3,16 +3,15 @@
 import json
 import math
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from commands import Command
 
 from ganzoo import UserError, Zoo
-from ganzoo.cli import main
 from ganzoo.config import Contender, Plan, contenders
 from ganzoo.lattice import Lattice, Same, answers, asked_of, cost_table, extras, lattice, played, relation, same_games
 
@@ -354,24 +353,6 @@ def test_looking_disturbs_nobody_s_randomness_and_gives_the_same_answer_twice() 
 
 
 # The command
-
-
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def ganzoo(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-
-    def called(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ganzoo", *arguments])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return int(ended.value.code or 0), *capfd.readouterr()
-
-    return called
 
 
 def test_the_command_tells_of_two(ganzoo: Command) -> None:

@@ -9,13 +9,12 @@ from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from commands import Command
 
 from ganzoo import new as making
 from ganzoo.checks import CHECKS, Report, run_checks
-from ganzoo.cli import main
 from ganzoo.errors import UserError
 from ganzoo.hooks import KINDS
 from ganzoo.testing import entries_of
@@ -25,33 +24,6 @@ from ganzoo.zoo.origin import Broken, Origin
 
 HOUSE = ["--isolated", "--line-length", "120"]
 RULES = ["--select", "E,F,W,I,B,UP,SIM,RUF,PT,TID,N,C4,PIE,RET,BLE", "--ignore", "RUF002"]
-
-
-class Said(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Said]
-
-
-@pytest.fixture
-def ganzoo(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """ganzoo("new", "cost", "mine") in an empty folder, within this process."""
-    empty = tmp_path / "here"
-    empty.mkdir()
-    monkeypatch.chdir(empty)
-
-    def called(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["ganzoo", *arguments])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capfd.readouterr()
-        return Said(int(ended.value.code or 0), out, err)
-
-    return called
 
 
 @pytest.fixture(scope="module")

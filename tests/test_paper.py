@@ -3,19 +3,18 @@
 import json
 import math
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
+from commands import Command, Said
 
 from ganzoo import paper
 from ganzoo.bench import Run, usable_cores
-from ganzoo.cli import main
 from ganzoo.errors import UserError
 from ganzoo.paper import BARE, Item, Options, described, listing, make, write_rows
 from ganzoo_paper import NAMES
@@ -26,38 +25,17 @@ IN_THE_PAPERS_ORDER = [
 ]
 
 
-class Said(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Said]
-
-
 @pytest.fixture
-def ganzoo(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """ganzoo("paper", "--json") in an empty folder with no data set near, within this process; nothing is trained."""
+def ganzoo(ganzoo: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    """With no data set near; nothing is trained."""
 
     def train(*_: Any) -> None:
         raise AssertionError("a slip was not refused")
 
     monkeypatch.setattr(Run, "train", train)
-    empty, data = tmp_path / "here", tmp_path / "data"
-    empty.mkdir()
-    data.mkdir()
-    monkeypatch.chdir(empty)
-    monkeypatch.setenv("GANZOO_DATA", str(data))
-
-    def called(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["ganzoo", *arguments])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capfd.readouterr()
-        return Said(int(ended.value.code or 0), out, err)
-
-    return called
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("GANZOO_DATA", str(tmp_path / "data"))
+    return ganzoo
 
 
 def is_a_slip(said: Said, *words: str) -> None:

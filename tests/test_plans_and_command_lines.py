@@ -2,19 +2,18 @@
 
 import json
 import os
-import sys
 import tomllib
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import tomli_w
+from commands import Command, Said
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ganzoo.cli import main
 from ganzoo.config import LARGEST_PLAN, Plan, read_plan, value_of
 from ganzoo.errors import UserError
 
@@ -24,32 +23,14 @@ relaxed = settings(
 )
 
 
-class Said(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Said]
-
-
 @pytest.fixture
-def ganzoo(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """ganzoo("bench", "plan.toml", "--dry-run") in an empty folder, within this process."""
-    empty = tmp_path / "here"
-    empty.mkdir()
-    monkeypatch.chdir(empty)
+def ganzoo(ganzoo: Command) -> Command:
+    """Whatever it warns of."""
 
     def called(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["ganzoo", *arguments])
-        capfd.readouterr()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with pytest.raises(SystemExit) as ended:
-                main()
-        out, err = capfd.readouterr()
-        assert os.listdir() == []
-        return Said(int(ended.value.code or 0), out, err)
+            return ganzoo(*arguments)
 
     return called
 
