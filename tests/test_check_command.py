@@ -228,6 +228,16 @@ def test_of_a_folder_is_checked_what_lies_in_it_and_nothing_that_is_installed(
         assert [report["name"] for report in json.loads(said.out)] == ["sound"]
 
 
+def test_ctrl_c_in_a_check_that_keeps_nothing_promises_nothing(
+    ganzoo: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: Any, **__: Any) -> Report:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ganzoo.checks.run_checks", stopped)
+    assert ganzoo("check", "leaky") == (130, "", "ganzoo: interrupted\n")
+
+
 def test_an_engine_is_checked_without_a_word_of_the_worker_that_is_refused(ganzoo: Command) -> None:
     said = ganzoo("check", "local")
     assert (said.status, said.err) == (0, "")

@@ -310,6 +310,9 @@ def test_only_a_command_that_resumes_is_told_how_to() -> None:
         "ganzoo: interrupted; resume with: ganzoo bench 'my plan.toml'\n"
     )
     assert ending("interrupted", ["ganzoo", "list"]) == "ganzoo: interrupted\n"
+    assert ending("interrupted", ["ganzoo", "check", "leaky"]) == "ganzoo: interrupted\n"
+    swept = ending("interrupted", ["ganzoo", "check", "leaky", "--exhaustive"])
+    assert swept == "ganzoo: interrupted; resume with: ganzoo check leaky --exhaustive\n"
     long = ["ganzoo", "bench", *["--set=epochs=1"] * 500]
     assert ending("stopped", long).count("--set=epochs=1") == 500
 

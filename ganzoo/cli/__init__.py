@@ -10,7 +10,7 @@ import warnings
 import typer
 
 from ganzoo.cli.app import app
-from ganzoo.cli.leaving import ending, leave
+from ganzoo.cli.leaving import ending, leave, resumes
 from ganzoo.errors import UserError, printable
 
 # isort: off
@@ -48,17 +48,18 @@ def main() -> None:
     except slip as error:
         _end(error.format_message(), 2)
     except (KeyboardInterrupt, typer.Abort):
-        _interrupted("interrupted, everything is saved", 130)
+        _interrupted("interrupted", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     if status == 130:  # how typer returns a KeyboardInterrupt
-        _interrupted("interrupted, everything is saved", 130)
+        _interrupted("interrupted", 130)
     sys.exit(status if isinstance(status, int) else 0)
 
 
 def _interrupted(how: str, status: int) -> None:
-    sys.stderr.write(ending(how, sys.argv))
+    saved = ", everything is saved" if how == "interrupted" and resumes(sys.argv) else ""
+    sys.stderr.write(ending(f"{how}{saved}", sys.argv))
     sys.exit(status)
 
 

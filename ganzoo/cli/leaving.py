@@ -37,9 +37,14 @@ def ctrl_c_leaves() -> Iterator[None]:
 
 def ending(how: str, arguments: Sequence[str]) -> str:
     """The line that ends a command which did not come to its end; whole, however long the command is."""
-    command = next((word for word in arguments[1:] if not word.startswith("-")), "")
-    hint = f"; resume with: {again(arguments)}" if command in RESUMES else ""
+    hint = f"; resume with: {again(arguments)}" if resumes(arguments) else ""
     return f"ganzoo: {how}{hint}\n"
+
+
+def resumes(arguments: Sequence[str]) -> bool:
+    """Whether that command, typed again, goes on where it was. Of the checks only a sweep keeps what it did."""
+    command = next((word for word in arguments[1:] if not word.startswith("-")), "")
+    return command in RESUMES and (command != "check" or "--exhaustive" in arguments)
 
 
 def again(arguments: Sequence[str]) -> str:
