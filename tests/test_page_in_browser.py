@@ -90,6 +90,8 @@ def test_it_opens_by_double_click_silently_and_scrolls_in_one_direction(
     browser.run("document.querySelectorAll('details').forEach(one => { one.open = true; })")
     assert browser.run("document.documentElement.scrollWidth") <= width
     assert browser.run("document.querySelector('h1').innerText") == "a run"
+    box = "document.querySelector('#health .scroll')"
+    assert width < 1200 or browser.run(f"{box}.scrollWidth <= {box}.clientWidth"), "a column of the health is cut off"
     pictures = browser.run("[...document.images].every(one => one.complete && one.naturalWidth > 0)")
     assert pictures, "an image did not load"
     assert browser.run("document.images.length") > 12
