@@ -412,6 +412,9 @@ def test_what_is_no_run_is_refused_in_one_line(tmp_path: Path, copied: Path) -> 
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"no run's folder at .*: there is a file"):
         write_page(tmp_path / "file")
+    (tmp_path / "x.zip").write_text("")
+    with pytest.raises(UserError, match=r"x\.zip is a share, which brings its page: ganzoo open "):
+        write_page(tmp_path / "x.zip")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"is not a run's folder: it has no plan.toml"):
         write_page(tmp_path / "empty")

@@ -153,6 +153,8 @@ def bench(
             say(f"figure    {figure}")
         ours = "".join(f" -p {shlex.quote(path)}" for path in chosen.plugins)
         say(f"page      made by: ganzoo report {shlex.quote(str(folder))}{ours}")
+        for entry, _ in heard_by:
+            say(f"listener  {folder / 'listeners' / entry.name}")
     notes = [f"{row['label']}: {note}" for row in rows for note in row.get("notes", ())]
     for note in dict.fromkeys([*notes, *heard.notes()]):
         say(note, file=sys.stderr)
@@ -222,7 +224,7 @@ def _print_dry_run(prepared: Any, folder: Path, jobs: int, as_json: bool) -> Non
         f"{len(prepared.cells)} cells of {plan.epochs} epochs on {data.train.name}"
         f" ({' / '.join(map(str, sizes))} images to train / validate / test), {jobs} at a time, recipe {plan.recipe}:"
         f" {_counts(found)}\n"
-        f"{enough(plan.seeds, len(contenders))}\n{reach(plan.seeds, len(contenders))}\n"
+        f"{enough(plan.seeds, len(contenders))}\n"
         f"would write to {folder}"
     )
     say(wrapped(said, columns))

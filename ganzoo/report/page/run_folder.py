@@ -125,6 +125,8 @@ class _Classified(_Row):
 
 def read_run(folder: Path) -> RunFolder:
     """Raises UserError for a folder that is no run's, or one of another version of ganzoo, or whose plan is damaged."""
+    if folder.suffix == ".zip" and folder.is_file():
+        raise UserError(f"{folder} is a share, which brings its page: ganzoo open {folder}")
     if not folder.is_dir():
         raise UserError(f"no run's folder at {folder}: there is {'a file' if folder.exists() else 'nothing'}")
     if not (folder / "plan.toml").is_file():
