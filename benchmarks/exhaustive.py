@@ -23,8 +23,12 @@ from ganzoo.config import grid_of
 from ganzoo.durable import commit_json
 from ganzoo.zoo import Entry, Zoo
 
-COMMAND = "taskset -c 2,3 python benchmarks/exhaustive.py"
+COMMAND = {"cpu": "taskset -c 2,3 python benchmarks/exhaustive.py"}
 RESULTS = Path(__file__).parent / "results" / "exhaustive" / "costs.json"
+
+
+def command_on(device: str) -> str:
+    return COMMAND.get(device, f"python benchmarks/exhaustive.py --device {device}")
 
 
 def swept(entry: Entry, settings: dict[str, Any], device: str) -> dict[str, Any]:
@@ -40,7 +44,7 @@ def swept(entry: Entry, settings: dict[str, Any], device: str) -> dict[str, Any]
         "processor_seconds": round(processor_seconds, 1),
         "tally": tally.as_dict(),
         "results": {check.id: _said(check, subject, settings) for check in EVERY_FLOAT},
-        "provenance": provenance(device) | {"command": COMMAND},
+        "provenance": provenance(device) | {"command": command_on(device)},
     }
 
 
@@ -56,8 +60,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cost", action="append", help="NAME or NAME:key=v; default: each of ganzoo's own")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="a file, or a folder for costs.json")
     asked = parser.parse_args()
+    if asked.out.suffix != ".json":
+        asked.out.mkdir(parents=True, exist_ok=True)
+        asked.out /= "costs.json"
     zoo = Zoo.installed()
     names = asked.cost or [entry.name for entry in zoo.entries("cost") if entry.origin.ours]
     rows = json.loads(asked.out.read_text())["sweeps"] if asked.out.exists() else []
@@ -70,7 +77,7 @@ def main() -> None:
                 continue
             rows = [row for row in rows if (row["key"]["cost"], row["key"]["hyperparameters"]) != (name, settings)]
             rows.append(swept(entry, settings, asked.device))
-            commit_json(asked.out, {"command": COMMAND, "sweeps": rows})
+            commit_json(asked.out, {"command": command_on(asked.device), "sweeps": rows})
             print(f"{name}: {rows[-1]['seconds']} s, {rows[-1]['processor_seconds']} s of processors", flush=True)
 
 

@@ -2,10 +2,10 @@
 
     python benchmarks/gpu.py --data FOLDER/cifar10.npz [--minutes 9] [--state STATE.tar]
 
-First the tests that need a GPU, then `gpu_reliability.py`, `figure9.py`, the speed of rounds and of MRE,
-`cifar10-paper.toml`, table 2 and figure 9 at the paper's size. STATE.tar holds the run folders: read where it exists,
-written before the command ends, so that a machine that keeps nothing can go on from it. Exit status 0: all done; 75:
-come again; 1: a cell diverged.
+First the tests that need a GPU, then `exhaustive.py`, `gpu_reliability.py`, `figure9.py`, the speed of rounds and of
+MRE, `cifar10-paper.toml`, table 2 and figure 9 at the paper's size. STATE.tar holds the run folders: read where it
+exists, written before the command ends, so that a machine that keeps nothing can go on from it. Exit status 0: all
+done; 75: come again; 1: a cell diverged.
 """
 
 import argparse
@@ -91,6 +91,7 @@ def commands(options: argparse.Namespace) -> dict[str, list[str]]:
     minutes = ["--minutes", "100"]  # interrupted from here, and resumed by the next command
     quick = ["--quick"] if options.size == "small" else []
     return {
+        "exhaustive": ["benchmarks/exhaustive.py", *(["--cost", "relu"] if quick else [])],
         "reliability": ["benchmarks/gpu_reliability.py", *quick],
         "figure9": ["benchmarks/figure9.py", "--data", data, "--size", options.size, *minutes, *settings[2:]],
         **{

@@ -63,10 +63,10 @@ def relu(a: Tensor) -> Tensor:
 
 def planted(pattern: int, value: float) -> Callable[[Tensor], Tensor]:
     """relu, but for `value` at the one float32 of that pattern."""
-    at = floats_of(pattern, pattern + 1)
+    (at,) = floats_of(pattern, pattern + 1)
 
     def cost(a: Tensor) -> Tensor:
-        return torch.where(a == at.to(a.dtype), value, a.relu())
+        return torch.where(a == at.to(a), value, a.relu())
 
     return cost
 
@@ -274,6 +274,16 @@ def test_threads_change_nothing_but_the_order(monkeypatch: pytest.MonkeyPatch) -
     before = torch.get_num_threads()
     assert tally_of(torch.abs, patterns, threads=3) == tally_of(torch.abs, patterns, threads=1)
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_finds_what_a_cpu_finds() -> None:
+    fault = pattern_of(-2.0)
+    for patterns in (around(fault), range(2**31, 2**31 + 2**21), range(2**20)):
+        cost = planted(fault, -3.0)
+        there = sum((found for _, found in swept(cost, pieces_of(patterns, "cuda"), "cuda")), Tally())
+        assert there == tally_of(cost, patterns)
 
 
 def test_the_workers_are_gone_when_the_sweep_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
