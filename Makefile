@@ -10,9 +10,9 @@ STAMP := $(VENV)/.installed
 bench: $(STAMP)
 	$(VENV)/bin/ganzoo bench
 
-# Lint, types, the documentation and every test, two files at a time; warnings are errors.
+# Lint, types, the documentation and every test, three files at a time, for many of them wait; warnings are errors.
 test: $(STAMP) lint types docs
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	$(VENV)/bin/python -m pytest -n 3 --dist loadfile
 
 # Style and the house's import rules.
 lint: $(STAMP)

@@ -5,6 +5,7 @@ alive is judged by its beats and this process's clock. So an engine may lose a w
 cell still has one history.
 """
 
+import shutil
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
@@ -151,18 +152,19 @@ def _judged(
                 again.append(Task((directory,), alone=kind == "oom"))
                 continue
             if verdict is None:
-                cells.fail(directory, attempt.fence, *_failed(kind, status, attempt, failures[directory]))
+                cells.fail(directory, attempt.fence, *_failed(directory, kind, status, attempt, failures[directory]))
         cells.log("settled", directory, attempt=attempt.fence)
         cells.tell("row", directory)
     return again
 
 
-def _failed(kind: str, status: int | None, attempt: Attempt, attempts: int) -> tuple[str, str]:
+def _failed(directory: Path, kind: str, status: int | None, attempt: Attempt, attempts: int) -> tuple[str, str]:
     """Verdict and reason of a cell that was tried so often."""
     peak = f"its process had {attempt.watch.peak_bytes / 1e6:,.0f} MB at most"
     tried = f"in {attempts} attempts" if attempts > 1 else "in its only attempt"
     if status == DISK:
-        return "failed:disk", "the disk is too full for a verdict"
+        free = shutil.disk_usage(directory).free
+        return "failed:disk", f"{directory}: the disk is too full for a verdict, {free:,} bytes are free"
     if kind == "lost":
         return "lost", f"its worker was not heard of again {tried}"
     if kind == "silent":

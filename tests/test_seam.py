@@ -139,7 +139,7 @@ def test_what_a_killed_worker_started_is_ended_with_it(tmp_path: Path) -> None:
     child = f"sleep 1000 & echo $! > $2/child; {BEATS}"
     shell = Shell(tmp_path, {"a": [child]})
     shell.through(SOON._replace(retries=0))
-    assert not running(int((shell.directories["a"] / "child").read_text()))
+    assert within(2, lambda: not running(int((shell.directories["a"] / "child").read_text())))
 
 
 def test_what_a_crashed_worker_started_is_ended_too(tmp_path: Path) -> None:
