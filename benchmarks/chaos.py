@@ -35,8 +35,9 @@ from ganzoo.bench import Run, prepare, provenance
 from ganzoo.cell_folder import LostFence, checkpoints, fences, raise_fence, read_beat
 from ganzoo.config import Plan, read_plan
 from ganzoo.durable import commit, load_checkpoint, read_sealed, sealed_lines
-from ganzoo.engines import WORKER, Engine, local_engine
+from ganzoo.engines import local_engine
 from ganzoo.errors import UserError
+from ganzoo.placing import WORKER, Engine
 from ganzoo.result import concluded, read_row
 from ganzoo.verify import verify
 from ganzoo.zoo import Zoo

@@ -25,7 +25,8 @@ from ganzoo.bench import Run, prepare, provenance
 from ganzoo.cell_folder import checkpoints, read_curve
 from ganzoo.config import read_plan
 from ganzoo.durable import commit_json
-from ganzoo.engines import WORKER, Placed, local_engine, started
+from ganzoo.engines import local_engine, started
+from ganzoo.placing import WORKER, Placed
 from ganzoo.zoo import Zoo
 
 OBJECTIVES = ("gls-gan", "wgan-gp")

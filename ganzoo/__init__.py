@@ -11,7 +11,7 @@ from ganzoo.errors import UserError, did_you_mean
 from ganzoo.hooks import cost, critic, engine, generator, listener, margin, objective
 
 if TYPE_CHECKING:
-    from ganzoo.engines import Engine, Placed, local_engine, started
+    from ganzoo.engines import local_engine, started
     from ganzoo.features import Networks
     from ganzoo.game import Cost, Critic, GameLoss, Margin, Need, Objective, Recipe, expected_loss
     from ganzoo.heads import BoundCritic, class_loss, matched, matching_features
@@ -26,13 +26,15 @@ if TYPE_CHECKING:
         small_theta_gradient,
         unit_gradient,
     )
+    from ganzoo.placing import Engine, Placed
     from ganzoo.zoo import Zoo
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "ganzoo.heads": ("BoundCritic", "class_loss", "matched", "matching_features"),
-    "ganzoo.engines": ("Engine", "Placed", "local_engine", "started"),
+    "ganzoo.engines": ("local_engine", "started"),
+    "ganzoo.placing": ("Engine", "Placed"),
     "ganzoo.features": ("Networks",),
     "ganzoo.game": ("Cost", "Critic", "GameLoss", "Margin", "Need", "Objective", "Recipe", "expected_loss"),
     "ganzoo.listening": ("Listener",),

@@ -35,12 +35,13 @@ from ganzoo.contract import require_contract, require_loss
 from ganzoo.data import Batches, Splits, scaled
 from ganzoo.distances import require_metrics
 from ganzoo.durable import DiskError, commit, commit_sealed, read_json, read_sealed, sealed_line, sealed_lines
-from ganzoo.engines import Engine, local_engine, usable_cores
+from ganzoo.engines import local_engine, usable_cores
 from ganzoo.errors import UserError, blamed
 from ganzoo.features import Networks
 from ganzoo.game import Need
 from ganzoo.lock import Busy, holder, lock_file, try_lock
 from ganzoo.party import read_data
+from ganzoo.placing import Engine
 from ganzoo.players import players
 from ganzoo.pulse import Stopped
 from ganzoo.randomness import seeded

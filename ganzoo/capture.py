@@ -4,13 +4,14 @@ What the host draws (which images, z, classes) is laid on the device a block of 
 row that its own counter names. Without CUDA the same rounds are played one by one through the same `Training.turn`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from ganzoo.cuda_graph import Record
 from ganzoo.randomness import random_state
 
 if TYPE_CHECKING:
@@ -20,10 +21,6 @@ BLOCK = 32
 """Rounds whose draws are laid on the device at a time."""
 WARM_UP = 3
 """Rounds before the recording, in which libraries choose their kernels and optimizers make their state."""
-
-Replay = Callable[[], None]
-Record = Callable[[Callable[[], None]], Replay]
-"""Makes of some work on the device what does it again."""
 
 
 class Replayed:
@@ -83,19 +80,6 @@ def replayed(training: "Training", record: Record) -> Replayed | str:
     except RuntimeError as error:
         reason = str(error).strip().partition("\n")[0]
         return f"rounds are not captured, which is slower: {reason}"
-
-
-def cuda_graph(work: Callable[[], None], device: torch.device) -> Replay:
-    """The work as a CUDA graph, recorded on a stream of its own and replayed on the caller's."""
-    with torch.cuda.device(device):
-        graph, aside = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream(device))
-        # Entered by hand as well: where a recording fails, some versions of torch stay on its stream.
-        with torch.cuda.stream(aside), torch.cuda.graph(graph, stream=aside):
-            work()
-        torch.cuda.current_stream(device).wait_stream(aside)
-    replay: Replay = graph.replay
-    return replay
 
 
 @contextmanager

@@ -11,9 +11,10 @@ from pathlib import Path
 from ganzoo.bench import needed, require_format, signals_stop
 from ganzoo.cell_folder import CellFolder, LostFence, Watch, fences, read_beat
 from ganzoo.durable import DiskError, read_sealed
-from ganzoo.engines import Engine, local_engine
+from ganzoo.engines import local_engine
 from ganzoo.errors import UserError
 from ganzoo.lock import Busy, lock_file, try_lock
+from ganzoo.placing import Engine
 from ganzoo.result import concluded, fail, is_final, read_cell, verdict_of, whole_row
 from ganzoo.seam import Cells, Policy, Task, see_through
 from ganzoo.worker import BASELINES

@@ -554,7 +554,7 @@ def core_sha256() -> str:
     here = Path(__file__).parent
     names = (
         "game", "heads", "arithmetic", "convolutions", "penalty", "randomness", "features", "mre", "distances",
-        "classify", "lipschitz", "collapse", "health", "baselines", "players", "capture", "train",
+        "classify", "lipschitz", "collapse", "health", "baselines", "players", "cuda_graph", "capture", "train",
         "data_parallel", "dense", "stacked", "side_by_side", "party", "result",
     )  # fmt: skip
     return source_sha256([*(here / f"{name}.py" for name in names), *(here / "data").glob("*.py")])

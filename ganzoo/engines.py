@@ -1,51 +1,20 @@
-"""Who starts workers, and where: the types of an engine, and the one that needs nothing but this machine.
-
-An engine only places a command and says how it ended. Retries, hangs, fences and verdicts are the seam's.
-"""
+"""The engine that needs nothing but this machine, and what others may start processes with."""
 
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import torch
 
 from ganzoo import guard, processes, worker
 from ganzoo.errors import UserError
-
-WORKER = [sys.executable, "-m", "ganzoo.worker"]
-"""How each command begins that an engine is given; directories and options follow."""
-
-
-class Placed(Protocol):
-    """A command at work somewhere; what `started` returns is one."""
-
-    def poll(self) -> int | None:
-        """Its exit status once it has ended, negative for the signal that ended it; None before. Never waits."""
-
-    def kill(self) -> None:
-        """End it and every process that it started, at once. One that has ended is left alone."""
-
-
-def nothing() -> None:
-    """What there is to close where there is nothing."""
-
-
-class Engine(NamedTuple):
-    """Places commands. A plugin that returns one is marked `@ganzoo.engine`."""
-
-    place: Callable[[list[str]], Placed]
-    """Start `[python, "-m", "ganzoo.worker", option or directory, ...]` somewhere that sees those directories."""
-    slots: int
-    """How many of them at a time."""
-    close: Callable[[], None] = nothing
-    """Give everything back; called once, also after an error."""
+from ganzoo.placing import WORKER, Engine, Placed
 
 
 class Started(subprocess.Popen[bytes]):

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from ganzoo.engines import Engine
     from ganzoo.features import Networks
     from ganzoo.game import Cost, Margin, Objective
     from ganzoo.listening import Listener
+    from ganzoo.placing import Engine
 
 PROJECT = "ganzoo"
 """The pluggy project, and the entry-point group in which packages announce their plugins."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from ganzoo.arithmetic import products_in
-from ganzoo.capture import cuda_graph
+from ganzoo.cuda_graph import cuda_graph
 from ganzoo.dense import Dense
 from ganzoo.errors import UserError
 from ganzoo.pulse import beat

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ganzoo.cell_folder import Watch, ask_to_stop, fences, raise_fence
-from ganzoo.engines import WORKER, Engine, Placed
+from ganzoo.placing import WORKER, Engine, Placed
 from ganzoo.worker import DISK, GRACE
 
 POLL = 0.01

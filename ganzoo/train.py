@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from ganzoo.arithmetic import Arithmetic, compiled, natural_precision, products_in
-from ganzoo.capture import Record, Replayed, cuda_graph, replayed
+from ganzoo.capture import Replayed, replayed
 from ganzoo.classify import Classifier, accuracy, least_loss, svm_on_layers
 from ganzoo.config import Cell, LabelPlan
+from ganzoo.cuda_graph import Record, cuda_graph
 from ganzoo.data import Batches, ImageSet, Labelling, Splits, draw_labels, scaled
 from ganzoo.data_parallel import Shared, own_device, require_in_step, require_shareable, require_world, world
 from ganzoo.durable import load_checkpoint

@@ -13,7 +13,7 @@ from ganzoo.bench import Run, prepare
 from ganzoo.cell_folder import checkpoints
 from ganzoo.config import Plan
 from ganzoo.durable import sealed_lines
-from ganzoo.engines import Engine
+from ganzoo.placing import Engine
 from ganzoo.result import read_row
 from ganzoo.seam import Policy
 from ganzoo.zoo import Zoo

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ganzoo.capture import BLOCK, Replay, Replayed
+from ganzoo.capture import BLOCK, Replayed
 from ganzoo.config import Cell
+from ganzoo.cuda_graph import Replay
 from ganzoo.durable import save_checkpoint
 from ganzoo.party import read_data
 from ganzoo.train import Training

@@ -28,8 +28,8 @@ from ganzoo.bench import Log, Run
 from ganzoo.cell_folder import checkpoints, fences, raise_fence, read_beat
 from ganzoo.config import Plan
 from ganzoo.durable import load_checkpoint, read_sealed, save_checkpoint, sealed_lines
-from ganzoo.engines import WORKER, Engine, Placed
 from ganzoo.errors import UserError
+from ganzoo.placing import WORKER, Engine, Placed
 from ganzoo.result import read_row
 from ganzoo.seam import Policy, Task, see_through
 

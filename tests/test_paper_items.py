@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 from ganzoo import bench, paper, train, worker
 from ganzoo.config import Plan, contenders, read_plan
 from ganzoo.data import ImageSet, Splits
-from ganzoo.engines import WORKER, Engine
 from ganzoo.errors import UserError
 from ganzoo.features import Networks
 from ganzoo.paper import SIZES, Item, Options
+from ganzoo.placing import WORKER, Engine
 from ganzoo.statistics import smallest_p
 from ganzoo.zoo import Zoo
 from ganzoo_paper import (

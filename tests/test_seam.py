@@ -14,8 +14,9 @@ from faults import attempts, faulty_plugin, forget, laid_out, running, tell, tra
 from ganzoo.bench import Log
 from ganzoo.cell_folder import LostFence, Watch, fences, raise_fence
 from ganzoo.config import Plan
-from ganzoo.engines import WORKER, Engine, Guard, Placed, Started, local_engine, started, usable_cores
+from ganzoo.engines import Guard, Started, local_engine, started, usable_cores
 from ganzoo.errors import UserError
+from ganzoo.placing import WORKER, Engine, Placed
 from ganzoo.processes import STARTER
 from ganzoo.seam import Cells, Policy, Task, see_through
 from ganzoo.worker import AGAIN, DISK

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from ganzoo.checks.counterexample import Refuted
 from ganzoo.checks.table import Check, Settings, Subject
-from ganzoo.engines import Engine, Placed
+from ganzoo.placing import Engine, Placed
 
 PATIENCE = 60.0
 """Seconds for a command that does nothing to be placed and to end."""
