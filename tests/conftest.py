@@ -1,6 +1,7 @@
 """Comparisons small enough to be made many times: a few digits, a few epochs, a narrow network."""
 
 import re
+import signal
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -15,6 +16,9 @@ from ganzoo.config import Cell, Plan, cells, read_plan
 from ganzoo.predict import Measured, Rates
 from ganzoo.zoo import Zoo
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what is in the background deaf to Ctrl-C, and so would be all that the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # as in the worker processes: their floats are compared with ours
 
 TINY: dict[str, Any] = {
