@@ -9,6 +9,7 @@ import shutil
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -163,8 +164,10 @@ def _failed(directory: Path, kind: str, status: int | None, attempt: Attempt, at
     peak = f"its process had {attempt.watch.peak_bytes / 1e6:,.0f} MB at most"
     tried = f"in {attempts} attempts" if attempts > 1 else "in its only attempt"
     if status == DISK:
-        free = shutil.disk_usage(directory).free
-        return "failed:disk", f"{directory}: the disk is too full for a verdict, {free:,} bytes are free"
+        free = ""
+        with suppress(OSError):  # the disk may be gone by now
+            free = f", {shutil.disk_usage(directory).free:,} bytes are free"
+        return "failed:disk", f"{directory}: the disk is too full for a verdict{free}"
     if kind == "lost":
         return "lost", f"its worker was not heard of again {tried}"
     if kind == "silent":

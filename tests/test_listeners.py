@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import Command
 
 import ganzoo
 from ganzoo import Listener, Zoo, delivery
@@ -274,8 +275,10 @@ BAD = {
 
 @pytest.mark.parametrize("check", BAD)
 def test_each_check_refuses_what_breaks_it_and_it_alone(
-    check: str, tmp_path: Path, plugin: Callable[..., Path]
+    check: str, tmp_path: Path, plugin: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")  # one of them writes where it is
     text = f"@ganzoo.listener\ndef bad(folder: Path) -> ganzoo.Listener:\n    '''Breaks {check}.'''\n    {BAD[check]}\n"
     path = plugin(indent(text, "    "))
     entry = Zoo.installed(path).find("listener", "bad")
@@ -327,7 +330,7 @@ def test_without_tensorboard_it_says_what_to_install(copy: Run, zoo: Zoo, monkey
 
 
 def test_the_command_takes_a_listener_and_its_json_stays_whole(
-    tmp_path: Path, tiny_arguments: list[str], plugin: Callable[..., Path]
+    tmp_path: Path, tiny_arguments: list[str], plugin: Callable[..., Path], ganzoo: Command
 ) -> None:
     text = (
         "@ganzoo.listener\n"
@@ -349,3 +352,5 @@ def test_the_command_takes_a_listener_and_its_json_stays_whole(
     assert "heard done" in ran.stderr
     assert "listener 'loud' failed: row: ValueError: a slip; the run is as it would be without it" in ran.stderr
     assert len(list((tmp_path / "run" / "listeners" / "loud").glob("dcgan-*"))) == 1
+    again = ganzoo(*words[:-3], "--out", str(tmp_path / "run"))
+    assert again.out.splitlines()[-1] == f"listener  {tmp_path / 'run' / 'listeners' / 'loud'}"

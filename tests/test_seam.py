@@ -1,16 +1,19 @@
 """The seam: verdicts, retries counted exactly, fences, hangs; engines that lose workers; warm workers."""
 
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from faults import attempts, faulty_plugin, forget, laid_out, running, tell, train, victims, way, within
 
+from ganzoo import seam
 from ganzoo.bench import Log
 from ganzoo.cell_folder import LostFence, Watch, fences, raise_fence
 from ganzoo.config import Plan
@@ -147,6 +150,13 @@ def test_what_a_crashed_worker_started_is_ended_too(tmp_path: Path) -> None:
     shell = Shell(tmp_path, {"a": ["sleep 1000 & echo $! > $2/child; exit 3"]})
     shell.through(SOON._replace(retries=0))
     assert within(2, lambda: not running(int((shell.directories["a"] / "child").read_text())))
+
+
+def test_of_a_disk_that_is_gone_no_figure_is_told_and_of_one_that_is_full_what_is_free(tmp_path: Path) -> None:
+    attempt: Any = SimpleNamespace(watch=SimpleNamespace(peak_bytes=0))
+    told = {there: seam._failed(tmp_path / there, "crash", DISK, attempt, 1) for there in ("", "gone")}
+    assert re.fullmatch(r"\S+: the disk is too full for a verdict, [\d,]+ bytes are free", told[""][1])
+    assert told["gone"] == ("failed:disk", f"{tmp_path / 'gone'}: the disk is too full for a verdict")
 
 
 class OutOfReach:
