@@ -270,6 +270,8 @@ def test_a_cell_that_is_killed_ends_in_the_same_bits(tiny: MakePlan, tmp_path: P
 
 
 HARMED_BY_KILLS = """
+    import time
+
     rounds = 0
 
     @ganzoo.objective
@@ -277,6 +279,7 @@ HARMED_BY_KILLS = """
         def critic_loss(critic, real, fake):
             global rounds
             rounds += 1
+            time.sleep(0.03)  # most of an attempt is play, which a kill interrupts
             return (1 + rounds / 100) * (critic(real) - critic(fake)).mean()
 
         return ganzoo.Objective(critic_loss)
@@ -288,7 +291,11 @@ HARMED_BY_KILLS = """
 def test_code_that_a_kill_harms_is_seen(tiny: MakePlan, plugin: Callable[..., Path], tmp_path: Path) -> None:
     path = plugin(HARMED_BY_KILLS)
     plan = tiny(objectives=["forgetful"], epochs=10, validate_every=5, plugins=[str(path)])
-    found = killed(6, 0, tmp_path, plan)
-    assert found["identical"] < found["ends"]
+    # On a busy machine all kills may fall where nothing is saved yet, and harm nothing.
+    for seed in range(5):
+        out = tmp_path / str(seed)
+        found = killed(6, seed, out, plan)
+        if found["identical"] < found["ends"]:
+            break
     assert found["what is wrong"][0]["differs in"]
-    assert (tmp_path / f"life-{found['what is wrong'][0]['life']}").is_dir()
+    assert (out / f"life-{found['what is wrong'][0]['life']}").is_dir()

@@ -489,6 +489,51 @@ def test_ctrl_c_ends_with_130_and_the_command_that_goes_on(tmp_path: Path) -> No
     assert "\x1b" not in err
 
 
+IN_A_COLLECTION = """
+import gc, os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background is deaf to it
+
+def collected(phase, info):
+    if phase == "start":
+        for _ in range(int(os.environ["TIMES"])):
+            signal.raise_signal(signal.SIGINT)
+
+from ganzoo.checks import exhaustive, sweeps
+exhaustive.PIECE["cpu"] = 2**14
+sweep = sweeps.swept
+
+def swept(*args):
+    for i, found in enumerate(sweep(*args)):
+        if i == 3:
+            gc.callbacks.append(collected)
+            gc.collect(0)
+        yield found
+
+sweeps.swept = swept
+from ganzoo.cli import main
+main()
+"""
+"""Ctrl-C while garbage is collected, where Hypothesis has a callback, too: what a callback raises is lost."""
+
+
+@pytest.mark.parametrize(
+    ("times", "ends"),
+    [
+        (1, "ganzoo: interrupted; what is evaluated is kept; go on with: ganzoo check relu --exhaustive"),
+        (2, "ganzoo: stopped; resume with: ganzoo check relu --exhaustive"),
+    ],
+)
+def test_a_ctrl_c_is_heard_while_garbage_is_collected_and_a_second_ends_at_once(
+    times: int, ends: str, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "OMP_NUM_THREADS": "1", "TIMES": str(times)}
+    command = [sys.executable, "-c", IN_A_COLLECTION, "check", "relu", "--exhaustive"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 130, done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert done.stderr.splitlines()[-1] == ends
+
+
 def test_plain_lines_tell_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     from ganzoo.checks.bar import following
     from ganzoo.checks.sweeps import News

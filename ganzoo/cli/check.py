@@ -12,6 +12,7 @@ import typer
 
 from ganzoo.cli.app import Json, Plugins, app, print_json, say, width, zoo_of
 from ganzoo.cli.complete import complete_name
+from ganzoo.cli.leaving import ctrl_c_asks, ctrl_c_leaves
 from ganzoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def check(
             for entry in entries
         ]
 
-    with kept_in_cache():
+    with kept_in_cache(), ctrl_c_leaves():
         found = _exhaustively(reports, device, fresh, patience) if exhaustive else reports(None)
     if as_json or form is Format.JSON:
         print_json([report.as_dict() for report in found])
@@ -87,14 +88,22 @@ def _exhaustively(
     fresh: bool,
     patience: float,
 ) -> "list[Report]":
-    from functools import partial
-
     from ganzoo.checks.bar import following
-    from ganzoo.checks.sweeps import every_float
+    from ganzoo.checks.sweeps import News, every_float
 
     try:
         with following() as tell:
-            return reports(partial(every_float, tell=tell, device=device, fresh=fresh, patience=patience))
+
+            def sweep(entry: "Entry", settings: dict[str, Any]) -> "Tally":
+                with ctrl_c_asks() as comply:
+
+                    def told(news: News) -> None:
+                        tell(news)
+                        comply()
+
+                    return every_float(entry, settings, told, device=device, fresh=fresh, patience=patience)
+
+            return reports(sweep)
     except KeyboardInterrupt:
         command = shlex.join(["ganzoo", *(word for word in sys.argv[1:] if word != "--fresh")])
         say(f"ganzoo: interrupted; what is evaluated is kept; go on with: {command}", file=sys.stderr)

@@ -5,8 +5,9 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 RESUMES = ("bench", "demo", "paper", "worker", "check")
 """Commands that go on where they were stopped."""
@@ -22,13 +23,39 @@ def leave(number: int, _: object) -> None:
 
 @contextmanager
 def ctrl_c_leaves() -> Iterator[None]:
-    """In the block, before work begins, Ctrl-C ends the process: what imports for seconds hears no exception."""
+    """In the block, while nothing is at work that could be saved, Ctrl-C ends the process: what imports for seconds, or
+    collects garbage, hears no exception."""
+    with _ctrl_c(leave):
+        yield
+
+
+@contextmanager
+def ctrl_c_asks() -> Iterator[Callable[[], None]]:
+    """In the block Ctrl-C asks for an end, and a second one ends the process. Gives what raises KeyboardInterrupt once
+    the end is asked for, to be called where what is done can be kept."""
+    asked = threading.Event()
+
+    def ask(number: int, frame: object) -> None:
+        if asked.is_set():
+            leave(number, frame)
+        asked.set()
+
+    def comply() -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+
+    with _ctrl_c(ask):
+        yield comply
+
+
+@contextmanager
+def _ctrl_c(handler: Callable[[int, Any], None]) -> Iterator[None]:
     before = signal.getsignal(signal.SIGINT)
     # A shell's job in the background is deaf to Ctrl-C, and only a main thread may have handlers.
     if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
         yield
         return
-    signal.signal(signal.SIGINT, leave)
+    signal.signal(signal.SIGINT, handler)
     try:
         yield
     finally:
