@@ -30,7 +30,7 @@ from ganzoo import worker
 from ganzoo.arithmetic import SMALL, natural_precision, require_precision
 from ganzoo.cell_folder import CellFolder, LostFence, checkpoints, read_curve
 from ganzoo.classify import pooled_layers
-from ganzoo.config import Cell, Plan, cells, read_plan, value_of
+from ganzoo.config import Cell, Plan, cells, contenders, default_objectives, read_plan, value_of
 from ganzoo.contract import require_contract, require_loss
 from ganzoo.data import Batches, Splits, scaled
 from ganzoo.distances import require_metrics
@@ -64,10 +64,15 @@ class Prepared(NamedTuple):
     plan: Plan
     cells: list[Cell]
     data: Splits
+    left_out: tuple[str, ...] = ()
+    """Objectives that play by default and are not played on these images: they need labels."""
 
 
 def prepare(plan: Plan, zoo: Zoo) -> Prepared:
-    """Everything that can be refused is refused here. Raises UserError."""
+    """Everything that can be refused is refused here. Raises UserError.
+
+    A plan that names no objectives and whose images have no labels comes back naming those that need none.
+    """
     try:
         device = torch.device(plan.device)
     except RuntimeError:
@@ -82,6 +87,14 @@ def prepare(plan: Plan, zoo: Zoo) -> Prepared:
         require_precision(plan.precision, device)
     made = cells(plan, zoo)
     data = read_data(plan.data)
+    left_out: tuple[str, ...] = ()
+    if not plan.objectives and not data.train.classified:
+        labelled = {cell.contender.label for cell in made if Need.LABELS in cell.needs}
+        by_name = {text: contenders(text, zoo, plan)[0].label for text in default_objectives(zoo, plan)}
+        left_out = tuple(text for text, label in by_name.items() if label in labelled)
+        if played := tuple(text for text in by_name if text not in left_out):
+            plan = plan.model_copy(update={"objectives": played})
+            made = cells(plan, zoo)
     batches = plan.epochs * Batches(data.train, plan.batch_size, seed=0).per_epoch
     for cell in {cell.contender.label: cell for cell in made}.values():
         if batches < cell.recipe.critic_steps:
@@ -90,7 +103,7 @@ def prepare(plan: Plan, zoo: Zoo) -> Prepared:
                 " critic steps; raise epochs or lower batch_size"
             )
         try_out(cell, zoo, data)
-    if plan.measure == "accuracy" and (data.train.labels is None or len(data.train.classes) < 2):
+    if plan.measure == "accuracy" and not data.train.classified:
         raise UserError(
             f"measure = accuracy needs images of at least 2 classes; {data.train.name} has"
             f" {len(data.train.classes) or 'no labels'}"
@@ -98,7 +111,7 @@ def prepare(plan: Plan, zoo: Zoo) -> Prepared:
     require_metrics(plan.metrics, plan.measure, data, plan.test_images)
     for cell in {(cell.seed, cell.fold, cell.needs): cell for cell in made}.values():
         batches_of(cell, data, labelling_of(cell, data), torch.device("cpu"))
-    return Prepared(plan, made, data)
+    return Prepared(plan, made, data, left_out)
 
 
 def try_out(cell: Cell, zoo: Zoo, data: Splits) -> None:

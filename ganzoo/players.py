@@ -70,7 +70,7 @@ def players(cell: Cell, zoo: Zoo, data: Splits) -> Players:
     classes = 0
     if Need.LABELS in needs:
         classes = len(data.train.classes)
-        if data.train.labels is None or classes < 2:
+        if not data.train.classified:
             raise UserError(
                 f"{cell.contender.objective} needs images of at least 2 classes;"
                 f" {data.train.name} has {classes or 'no labels'}"

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganzoo import party, result, train
-from ganzoo.config import Cell
+from ganzoo.bench import prepare
+from ganzoo.config import Cell, Plan
 from ganzoo.durable import load_checkpoint, save_checkpoint
 from ganzoo.errors import UserError
 from ganzoo.party import read_data
@@ -611,3 +612,39 @@ def test_cuda_names_the_round_of_the_first_bad_loss(
         training(one_cell("gls-gan:cost=soon-nan", zoo=own, device="cuda", capture=False), own).run(
             partial(save_checkpoint, tmp_path / path)
         )
+
+
+@pytest.mark.parametrize("labels", [None, np.zeros(96, dtype=int)])
+def test_of_images_without_classes_the_default_leaves_out_what_needs_them(
+    labels: np.ndarray | None, tiny: Callable[..., Plan], zoo: Zoo, tmp_path: Path
+) -> None:
+    plan = tiny(**npz(tmp_path / "images.npz", labels))
+    prepared = prepare(plan, zoo)
+    assert prepared.left_out == ("cls-gan",)
+    assert prepared.plan.objectives == ("dcgan", "gls-gan", "ls-gan", "wgan", "wgan-gp")
+    assert prepared.plan.settings == plan.settings
+    assert tuple(cell.contender.label for cell in prepared.cells) == prepared.plan.objectives
+    with pytest.raises(UserError, match="cls-gan needs images of at least 2 classes"):
+        prepare(plan.model_copy(update={"objectives": ("cls-gan",)}), zoo)
+    digits = prepare(tiny(), zoo)
+    assert (digits.left_out, digits.plan.objectives) == ((), ())
+
+
+def test_a_cost_of_ones_own_is_left_out_of_a_game_that_needs_labels(
+    tiny: Callable[..., Plan], plugin: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = plugin("""
+    @ganzoo.cost
+    def mine(a: torch.Tensor) -> torch.Tensor:
+        return torch.relu(a)
+
+    @ganzoo.objective
+    def by_class(cost: ganzoo.Cost, margin: ganzoo.Margin) -> ganzoo.Objective:
+        def critic_loss(critic, real, fake):
+            return cost(margin(real, fake) + critic(real) - critic(fake)).mean()
+
+        return ganzoo.Objective(critic_loss, needs=frozenset({ganzoo.Need.LABELS}))
+    """)
+    prepared = prepare(tiny(**npz(tmp_path / "images.npz", None)), Zoo.installed(path))
+    assert {*prepared.left_out} == {"by-class", "by-class:cost=mine", "cls-gan"}
+    assert "gls-gan:cost=mine" in prepared.plan.objectives

@@ -116,6 +116,9 @@ def bench(
         warn_of_broken(zoo)
         heard_by = asked_listeners(listener or (), zoo)
         prepared = benching.prepare(chosen, zoo)
+        chosen = prepared.plan
+        for name in prepared.left_out:
+            say(f"note: {printable(name, 80)} is left out: it needs images of at least 2 classes", file=sys.stderr)
         for same in same_games({c.contender.label: c.contender for c in prepared.cells}.values(), zoo, chosen.recipe):
             shown = same._replace(one=printable(same.one, 80), other=printable(same.other, 80))
             say(f"note: {shown.text}", file=sys.stderr)
@@ -204,6 +207,7 @@ def _print_dry_run(prepared: Any, folder: Path, jobs: int, as_json: bool) -> Non
             {
                 "folder": str(folder),
                 "cells": [cell.model_dump(mode="json") for cell in prepared.cells],
+                "left_out": list(prepared.left_out),
                 "cached": {one.cell.directory: one.cached for one in found if one.cached is not None},
                 "resumed": {one.cell.directory: one.round for one in found if one.cached is None and one.round},
                 "images": dict(zip(data._fields, sizes, strict=True)),

@@ -34,6 +34,11 @@ class ImageSet(_ImageSet):
         channels, height, width = self.images.shape[1:]
         return channels, height, width
 
+    @property
+    def classified(self) -> bool:
+        """Whether every image has a label, of one of at least 2 classes."""
+        return self.labels is not None and len(self.classes) > 1
+
     @cached_property  # every checkpoint asks
     def sha256(self) -> str:
         """Hex digest over shape, image bytes and label bytes: equal for equal data, whatever its source.
