@@ -184,7 +184,10 @@ class CellFolder:
 
     def begin_curve(self, points: list[dict[str, Any]]) -> None:
         """Let the curve file be that of the state that is taken up. A line that is torn or altered ends it there, with
-        one warning."""
+        one warning.
+
+        After an earlier attempt it is another file, even of the same bytes: whoever has the old one open writes there.
+        """
         path = self.directory / "curve.jsonl"
         there = path.read_bytes() if path.exists() else b""
         self._curve = points[-1]["round"] if points else -1
@@ -193,18 +196,18 @@ class CellFolder:
             lines = there[:end].count(b"\n")
             self.recover(f"{path} was torn or altered after {lines} lines; what was lost is made again")
         wanted = b"".join(map(sealed_line, points))
-        if wanted != there:
+        if wanted != there or self.fence > 1:
             self.require_fence()
             commit(path, wanted)
 
     def tell(self, point: dict[str, Any]) -> None:
-        """Append a point of the curve."""
-        self.require_fence()
+        """Append a point of the curve. Raises UserError, LostFence."""
         if point["round"] <= self._curve:
             return
         line, path = sealed_line(point), self.directory / "curve.jsonl"
         try:
             with path.open("ab") as file:
+                self.require_fence()  # once the file is open: the next attempt makes another
                 file.write(line)
         except OSError as error:
             raise refused(path, len(line), error) from None

@@ -25,7 +25,7 @@ from faults import (
 
 from ganzoo import processes, worker
 from ganzoo.bench import Log, Run
-from ganzoo.cell_folder import checkpoints, fences, raise_fence, read_beat
+from ganzoo.cell_folder import CellFolder, LostFence, checkpoints, fences, raise_fence, read_beat, read_curve
 from ganzoo.config import Plan
 from ganzoo.durable import load_checkpoint, read_sealed, save_checkpoint, sealed_lines
 from ganzoo.errors import UserError
@@ -360,3 +360,28 @@ def test_a_driver_that_stood_still_itself_does_not_take_its_workers_for_lost(hal
     see(run, cluster, disturb, Policy(retries=0, lost_seconds=2.5, hang_seconds=900.0))
     assert stood
     one_history(run, halfway, attempt=1)
+
+
+@pytest.mark.parametrize("kept", [0, 1], ids=["before any point", "after a point"])
+def test_a_worker_that_sleeps_between_its_look_at_the_fence_and_its_point_leaves_no_point(
+    kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = [{"round": number, "validation_mre": 0.5} for number in range(3)]
+    sleeper = CellFolder(tmp_path, raise_fence(tmp_path))
+    sleeper.begin_curve([])
+    for point in points[:kept]:
+        sleeper.tell(point)
+
+    def look_and_sleep() -> None:
+        CellFolder.require_fence(sleeper)
+        other = CellFolder(tmp_path, raise_fence(tmp_path))
+        other.begin_curve(points[:kept])
+        other.tell(points[kept])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sleeper, "require_fence", look_and_sleep)
+        sleeper.tell(points[kept])
+    assert read_curve(tmp_path) == points[: kept + 1]
+    with pytest.raises(LostFence, match="attempt 1 was replaced"):
+        sleeper.tell(points[2])
+    assert read_curve(tmp_path) == points[: kept + 1]
