@@ -7,7 +7,6 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -341,13 +340,12 @@ class Terminal:
         os.close(self._reader)
 
     def sent(self) -> str:
+        self._stream.write("\0")  # what is written comes through a terminal when it likes
         self._stream.flush()
-        os.set_blocking(self._reader, False)
         content = b""
-        with suppress(BlockingIOError):
-            while part := os.read(self._reader, 1 << 16):
-                content += part
-        return content.decode()
+        while not content.endswith(b"\0"):
+            content += os.read(self._reader, 1 << 16)
+        return content.decode().removesuffix("\0")
 
 
 def events(label: str, verdict: str) -> list[dict[str, Any]]:

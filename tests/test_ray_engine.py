@@ -91,6 +91,14 @@ def marked(mark: str) -> list[int]:
     return [number for number in found if is_alive(number)]
 
 
+def ended(mark: str, seconds: float = 60.0) -> None:
+    """Wait until none of them lives, else fail."""
+    deadline = time.monotonic() + seconds
+    while left := marked(mark):
+        assert time.monotonic() < deadline, f"still there: {[command_line(process) for process in left]}"
+        time.sleep(0.02)
+
+
 def end(mark: str) -> None:
     for process in marked(mark):
         with suppress(ProcessLookupError):
@@ -339,7 +347,7 @@ def test_a_driver_hears_signals_as_ever_and_when_it_ends_nothing_is_left(
     assert driver.returncode == -how
     assert out == ("still at work\n" if how == signal.SIGINT else "")
     assert ("KeyboardInterrupt" in said) if how == signal.SIGINT else (said == "")
-    until(lambda: not marked(mark))
+    ended(mark)
     until(lambda: not files.exists())
 
 
@@ -354,6 +362,7 @@ def test_where_the_process_that_speaks_with_ray_falls_silent_or_dies_all_is_lost
         processes = family(tmp_path / "family")
         (speaker,) = [process for process in marked(mark) if "import serve" in command_line(process)]
         files = folder_of_ray(mark)
+        rays = marked(mark)
         os.kill(speaker, signal.SIGSTOP)
         placed.kill()
         assert placed.poll() is None
@@ -368,7 +377,8 @@ def test_where_the_process_that_speaks_with_ray_falls_silent_or_dies_all_is_lost
     finally:
         engine.close()
     engine.close()
-    until(lambda: not marked(mark))
+    until(lambda: not any(map(is_alive, rays)), 5)
+    ended(mark)
     shutil.rmtree(files)
 
 
@@ -597,4 +607,4 @@ def test_a_comparison_on_ray_with_a_worker_killed_has_the_rows_of_one_on_this_ma
     assert rows("ray") == rows("calm")
     events = [json.loads(line)["event"] for line in (tmp_path / "ray" / "log.jsonl").read_text().splitlines()]
     assert "ended" in events, "the worker that was killed had an end"
-    until(lambda: not marked(mark))
+    ended(mark)
