@@ -86,16 +86,19 @@ def described(name: str, item: Item) -> dict[str, Any]:
     }
 
 
-def listing(found: Sequence[Mapping[str, Any]]) -> str:
-    """One block an item: what it shows, its command and data, how long it takes, whether it was made."""
-    lines = ["The paper's items. --size small (the default) is for two CPU cores, --size paper for a GPU.", ""]
-    for item in found:
-        lines += [
-            f"{item['item']:<16}{item['shows']}",
-            f"{'':<16}{item['command']}   (data: {', '.join(item['data'])})   [{item['state']}]",
-            f"{'':<16}small: {item['small']}; paper: {item['paper']}",
-        ]
-    return "\n".join(lines)
+def listing(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+    """Each item, and the lines on what it shows, its command and data, whether it was made, and how long it takes."""
+    return [
+        (
+            item["item"],
+            [
+                item["shows"],
+                f"{item['command']}   (data: {', '.join(item['data'])})   [{item['state']}]",
+                f"small: {item['small']}; paper: {item['paper']}",
+            ],
+        )
+        for item in found
+    ]
 
 
 def make(

@@ -818,6 +818,13 @@ def test_on_a_terminal_of_any_width_no_line_is_longer_and_none_does_anything_to_
         assert "rude" in said
 
 
+@pytest.mark.parametrize("columns", [20, 40, 80])
+def test_the_items_of_the_paper_are_no_wider_than_the_terminal(columns: int) -> None:
+    said = on_a_terminal(columns, "paper")
+    assert max(map(len, said.splitlines())) <= columns
+    assert "ganzoo paper figure-1 (data: synthetic) [ready]" in " ".join(said.split())
+
+
 def test_piped_a_name_is_a_line(site: Path) -> None:
     announce(site, "rude", HOSTILE)
     said = run("list", "cost", sites=(site,)).stdout

@@ -261,6 +261,32 @@ def test_of_a_split_table_each_figure_stands_with_the_name_it_belongs_to() -> No
     assert fitted(REPORT, 100) == fitted(REPORT, None) == REPORT
 
 
+ITEM = """\
+Slopes, and generated points that are local minima of the upper loss:
+where    m  kappa  loss   |slope| = kappa     flat  minima
+line     4    0.5  upper           99.99%    0.00%      0%
+line     4    0.5  lower           81.23%   18.75%
+line     4    2.0  upper           99.99%    0.00%     75%
+
+The claim of slope kappa almost everywhere holds for the upper loss (100.0% of the places) and fails for the lower one
+(81.2%): where all cones are below 0, it is 0.
+A second note.
+"""
+
+
+def test_a_split_table_repeats_the_columns_that_tell_its_lines_apart() -> None:
+    wide, narrow = fitted(ITEM, 52), fitted(ITEM, 36)
+    assert wide.startswith("Slopes, and generated points that are local minima\n  of the upper loss:\nwhere  m  kappa")
+    assert "\n\nwhere  m  kappa  loss   minima\nline   4    0.5  upper      0%\nline   4    2.0  upper     75%" in wide
+    assert "line  4    0.5  lower\n   |slope| = kappa 81.23%\n   flat 18.75%\nline  4    2.0  upper\n" in narrow
+    assert max(map(len, narrow.split("\n"))) <= 36
+
+
+def test_a_note_that_was_filled_is_filled_anew() -> None:
+    said = fitted(ITEM, 52)
+    assert "and fails\n  for the lower one (81.2%): where all cones are\n  below 0, it is 0.\nA second note.\n" in said
+
+
 # What will be done
 
 

@@ -123,7 +123,8 @@ def test_an_item_that_lives_on_a_data_set_says_so(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     found = described("mine", of(data=("cifar10", "digits"))["mine"])
     assert found["state"] == "needs --path FOLDER of cifar10"
-    assert "[needs --path FOLDER of cifar10]" in listing([found])
+    ((name, (_, second, _)),) = listing([found])
+    assert (name, second.endswith("   [needs --path FOLDER of cifar10]")) == ("mine", True)
 
 
 # Who announces items

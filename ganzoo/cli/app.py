@@ -75,7 +75,8 @@ def paired(pairs: Sequence[tuple[str, str]], columns: int | None, indent: int = 
         elif columns - len(start) >= NARROWEST:
             lines += _wrapped(text, columns, start, " " * len(start))
         else:
-            lines += _wrapped(name, columns, margin, margin) + _wrapped(text, columns, margin * 2, margin * 2)
+            lines += _wrapped(name, columns, margin, margin) if name else []
+            lines += _wrapped(text, columns, margin * 2, margin * 2)
     return "\n".join(lines)
 
 
@@ -113,16 +114,25 @@ def _wrapped(text: str, columns: int, first: str, others: str) -> list[str]:
 
 def fitted(text: str, columns: int | None) -> str:
     """A report, tables and notes with empty lines between them, for a terminal of so many columns: a table that is too
-    wide stands in parts, one below the other, each beginning with its first column; notes are filled anew. `columns`:
-    None for lines of any length."""
+    wide stands in parts, one below the other, each beginning with the columns that tell its lines apart; notes are
+    filled anew. `columns`: None for lines of any length."""
     text = printable_lines(text)
     if columns is None or all(len(line) <= columns for line in text.split("\n")):
         return text
     found = []
     for block in text.split("\n\n"):
         lines = block.strip("\n").split("\n")
-        found.append("\n".join(_parts(lines, columns) if "  " in lines[0].strip() else _refilled(lines, columns)))
+        starts = [k for k, line in enumerate(lines[:-1], 1) if line.endswith(":") and _is_row(lines[k])]
+        said, table = (lines[: starts[0]], lines[starts[0] :]) if starts else (lines, [])
+        if _is_row(lines[0]):
+            said, table = [], lines
+        found.append("\n".join([*_refilled(said, columns), *(_parts(table, columns) if table else [])]))
     return "\n\n".join(found) + "\n" * (len(text) - len(text.rstrip("\n")))
+
+
+def _is_row(line: str) -> bool:
+    """Of a table: something stands apart from something else."""
+    return "  " in line.strip()
 
 
 def _parts(lines: list[str], columns: int) -> list[str]:
@@ -141,18 +151,29 @@ def _parts(lines: list[str], columns: int) -> list[str]:
         or (named == 1 and 2 * widths[0] > columns)
     ):
         return _singly(cells, named, columns)
-    parts, part = [], [0]
-    for k in range(1, len(widths)):
-        if sum(widths[i] + 2 for i in [*part, k]) - 2 > columns and len(part) > 1:
+    apart = _telling_apart(cells)
+    if apart > 1 and sum(widths[:apart]) + 2 * apart > columns / 2:
+        return _singly(cells, apart, columns)
+    head = list(range(apart))
+    parts, part = [], head
+    for k in range(len(head), len(widths)):
+        if sum(widths[i] + 2 for i in [*part, k]) - 2 > columns and len(part) > len(head):
             parts.append(part)
-            part = [0]
-        part.append(k)
+            part = head
+        part = [*part, k]
     shown: list[str] = []
     for ks in [*parts, part]:
-        told = [line for line in cells if not shown or any(line[k] for k in ks[1:])]
+        told = [line for line in cells if not shown or any(line[k] for k in ks[len(head) :])]
         shown += [""] * bool(shown)
         shown += ["  ".join(line[k].ljust(widths[k]) for k in ks).rstrip() for line in told]
     return [piece for line in shown for piece in _cut(line, columns)]
+
+
+def _telling_apart(cells: list[list[str]]) -> int:
+    """How many columns, from the left, no two lines have alike; 1 where none do. A line without a place has no figures
+    that could be mistaken for another's."""
+    told = [line for line in cells[1:] if line[0]]
+    return next((k for k in range(1, len(cells[0])) if len({tuple(line[:k]) for line in told}) == len(told)), 1)
 
 
 def _singly(cells: list[list[str]], named: int, columns: int) -> list[str]:
@@ -173,11 +194,15 @@ def _cut(line: str, columns: int) -> list[str]:
     return [line[i : i + columns] for i in range(0, len(line), columns)] or [""]
 
 
+FILLED = 120
+"""Columns to which notes were filled."""
+
+
 def _refilled(lines: list[str], columns: int) -> list[str]:
-    """Of notes, each a paragraph whose further lines are indented."""
+    """Of notes, each a paragraph whose further lines are indented, or follow on a line that had no room."""
     notes: list[str] = []
-    for line in lines:
-        if line.startswith("  ") and notes:
+    for before, line in zip(["", *lines], lines, strict=False):
+        if notes and (line.startswith("  ") or len(f"{before} {line.partition(' ')[0]}") > FILLED):
             notes[-1] += ("" if re.search(r"\w-$", notes[-1]) else " ") + line.strip()
         else:
             notes.append(line)

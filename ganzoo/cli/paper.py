@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
-from ganzoo.cli.app import Json, app, print_json, say
+from ganzoo.cli.app import Json, app, fitted, paired, print_json, say, width, wrapped
 from ganzoo.cli.complete import complete_item
+
+HEADING = "The paper's items. --size small (the default) is for two CPU cores, --size paper for a GPU."
 
 
 @app.command()
@@ -31,11 +33,14 @@ def paper(
         if as_json:
             print_json(listed)
             return
-        say(papers.listing(listed))
+        columns = width()
+        say(wrapped(f"{HEADING}\n", columns))
+        lines = [(name if line is of[0] else "", line) for name, of in papers.listing(listed) for line in of]
+        say(paired(lines, columns))
         return
     made = papers.make(name, items, size=size, data=data, path=path, device=device, out=out, jobs=jobs)
     if as_json:
         print_json(made)
         return
-    say(made["text"])
+    say(fitted(made["text"], width()))
     say("\n".join(made["files"]))
