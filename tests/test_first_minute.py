@@ -770,6 +770,19 @@ def test_a_limit_is_told_of(site: Path) -> None:
     assert json.loads(run("--json").stdout)["GANZOO_PLUGINS"] is None
 
 
+@pytest.mark.parametrize(
+    ("lets_in", "steps"),
+    [
+        ("", ["new cost mine", "unset GANZOO_PLUGINS"]),
+        ("leaky", ["new cost mine", "check leaky", "unset GANZOO_PLUGINS"]),
+        ("ganzoo", ["demo", "new cost mine", "check leaky", "bench --dry-run"]),
+    ],
+)
+def test_the_next_steps_are_those_that_can_be_taken(lets_in: str, steps: list[str]) -> None:
+    _, _, told = run(GANZOO_PLUGINS=lets_in).stdout.partition("\nNext:\n")
+    assert [line.split("  ")[1].removeprefix("ganzoo ") for line in told.splitlines()] == steps
+
+
 def on_a_terminal(columns: int, *arguments: str, sites: tuple[Path, ...] = ()) -> str:
     """What the command writes to a terminal of so many columns."""
     ours, its = pty.openpty()

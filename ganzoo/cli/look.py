@@ -29,6 +29,12 @@ NEXT = (
     ("ganzoo bench --dry-run", "what a comparison of all objectives would do, and how long it takes"),
 )
 """What to type first."""
+NEEDED = {
+    "ganzoo demo": {"ls-gan", "wgan", "dcgan"},
+    "ganzoo check leaky": {"leaky"},
+    "ganzoo bench --dry-run": {"dcgan"},
+}
+"""The plugins that a command lives on."""
 
 
 @app.callback()
@@ -69,8 +75,12 @@ def _welcome(as_json: bool) -> None:
         say("\n".join(_broken(f"  {broken.origin}: {broken.reason}", columns) for broken in found.broken))
         asked = dict.fromkeys(broken.asked for broken in found.broken)
         say(wrapped("  more: " + ", ".join(f"ganzoo why {name}" for name in asked), columns))
+    there = {name for kind in KINDS for name in found.names(kind)}
+    steps = [(command, what) for command, what in NEXT if NEEDED.get(command, set()) <= there]
+    if only is not None and len(steps) < len(NEXT):
+        steps.append((f"unset {VARIABLE}", "all that is installed is let in again"))
     say("\nNext:")
-    say(paired(NEXT, columns))
+    say(paired(steps, columns))
 
 
 def _broken(text: str, columns: int | None) -> str:
