@@ -140,7 +140,10 @@ def test_a_run_that_was_trained_here_has_all_its_parts(finished: Run, tmp_path: 
         assert found.text[section].strip(), section
     assert "violation rate" in found.text["health"]
     assert "nearest training image" in found.text["pictures"]
-    assert "leaky:slope=0.01 ✓ valid" in " ".join(found.text["costs"].split())
+    said = " ".join(found.text["costs"].split())
+    assert "leaky:slope=0.01 ✓ valid" in said
+    assert "Played with by gls-gan." in said
+    assert "Without a cost to choose: dcgan. Where" in said
     assert finished.cells[0].recipe is not None
     for digest in finished.rows()[0]["hashes"].values():
         assert digest in found.text["origin"]

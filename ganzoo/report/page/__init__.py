@@ -19,7 +19,7 @@ from ganzoo.durable import commit
 from ganzoo.errors import UserError, printable
 from ganzoo.report.page import drawing
 from ganzoo.report.page.contenders import contenders_of, status_of
-from ganzoo.report.page.costs import costs_of
+from ganzoo.report.page.costs import costs_of, labels_without_cost
 from ganzoo.report.page.curves import chart_of, dynamics_of, table_of
 from ganzoo.report.page.health import health_of
 from ganzoo.report.page.origin import origin_of
@@ -89,6 +89,7 @@ def page(run: RunFolder, plugins: Sequence[Path] = ()) -> str:
         "shown": by_rank(kept.shown, standings),
         "originals": kept.originals,
         "costs": costs,
+        "without_cost": [named(label) for label in labels_without_cost(run)],
         "health": health_of(run, contenders),
         "provenance": origin_of(run),
         "plan_text": run.plan.toml(),

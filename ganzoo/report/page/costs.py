@@ -60,6 +60,11 @@ def costs_of(run: RunFolder, pictures: dict[str, dict[str, np.ndarray]], plugins
     return [_shown(row, players, pictures.get(row["label"], {}), zoo) for row, players in found.values()]
 
 
+def labels_without_cost(run: RunFolder) -> list[str]:
+    """Who plays without one that could be chosen: what C there may be stands in the loss itself."""
+    return list(dict.fromkeys(row["label"] for row in run.rows if "cost" in row and row["cost"] is None))
+
+
 def _shown(row: dict[str, Any], players: list[str], kept: dict[str, np.ndarray], zoo: Zoo | None) -> CostShown:
     entry = _entry(row["cost"], zoo)
     settings = ",".join(f"{name}={value}" for name, value in row["cost_hyperparameters"].items())
