@@ -2,7 +2,8 @@
 
 plan.toml       the plan, whole                 run.json        versions, commit, device, command
 rows.jsonl      a row a cell, in plan order     baselines.json  what a generator has to beat
-cells/          a directory a cell              table.txt, *.png, summary.json
+cells/          a directory a cell              images.json     which images they are of
+table.txt, *.png, summary.json
 """
 
 import itertools
@@ -40,7 +41,7 @@ from ganzoo.errors import UserError, blamed
 from ganzoo.features import Networks
 from ganzoo.game import Need
 from ganzoo.lock import Busy, holder, lock_file, try_lock
-from ganzoo.party import read_data
+from ganzoo.party import IMAGES, digests, read_data, require_same_images
 from ganzoo.placing import Engine
 from ganzoo.players import players
 from ganzoo.pulse import Stopped
@@ -163,7 +164,8 @@ class Run:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Raises Busy where another process is at work in the folder, UserError where it is another plan's."""
+        """Raises Busy where another process is at work in the folder, UserError where it is of another plan or
+        other images."""
         with lock_file(self.folder / "run.lock") as lock:
             if not try_lock(lock, exclusive=True):
                 raise Busy(f"{self.folder} is in use by another process ({holder(lock)}); wait, or take --out")
@@ -174,10 +176,12 @@ class Run:
         path = self.folder / "plan.toml"
         if path.exists():
             known = require_same_plan(self.folder, self.plan)
+            require_same_images(self.folder, self.data)
             if self.plan.measure == "accuracy" and known.seed_range != self.plan.seed_range:
                 self._baselines.unlink(missing_ok=True)  # a mean over the labelled subsets of those seeds
         commit_sealed(self.folder / "run.json", {"format": FORMAT, **self.provenance})
         commit(path, self.plan.toml().encode())
+        commit_sealed(self.folder / IMAGES, digests(self.data))
         self._describe(self._plainest(), self.folder / worker.BASELINES)
         for cell in self.cells:
             self._describe(cell, self.directory(cell))
@@ -403,12 +407,13 @@ class Due(NamedTuple):
 def due(prepared: Prepared, folder: Path) -> list[Due]:
     """What is cached in the folder and what is to be done, cell by cell; nothing is written.
 
-    Raises UserError for a folder of another plan, or another version.
+    Raises UserError for a folder of another plan, of other images, or another version.
     """
     if not os.path.isdir(folder):  # a name of any length is no error to it
         return [Due(cell, None, 0) for cell in prepared.cells]
     if (folder / "plan.toml").exists():
         require_same_plan(folder, prepared.plan)
+        require_same_images(folder, prepared.data)
     return [_due(cell, folder / "cells" / cell.directory) for cell in prepared.cells]
 
 

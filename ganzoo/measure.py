@@ -57,6 +57,8 @@ def measure_checkpoint(
     zoo = Zoo.installed(*plan.plugins)
     require_planned_code(cell, zoo)
     training = Training(cell, zoo, read_data(plan.data))
+    if state.get("data") != [part.sha256 for part in training.data]:
+        raise UserError(f"{path} was trained on other images than are there now; put those back")
     generator = training.players.generator
     try:
         rounds = state["round"]

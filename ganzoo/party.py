@@ -41,6 +41,28 @@ def read_data(plan: DataPlan) -> Splits:
     return split(images, plan.split, shuffle=plan.shuffle)
 
 
+IMAGES = "images.json"
+"""Of a run's folder: which images it is a run on."""
+
+
+def digests(data: Splits) -> dict[str, str]:
+    """What tells the images of a run from others."""
+    return {f"{name} images": part.sha256 for name, part in zip(("training", "validation", "test"), data, strict=True)}
+
+
+def require_same_images(run: Path, data: Splits) -> None:
+    """Raises UserError where the run's folder holds a run on other images than these."""
+    try:
+        known = read_sealed(run / IMAGES)
+    except UserError:
+        return  # none, or damaged: what the rows say of their images is compared at the end
+    differing = [name for name, digest in digests(data).items() if known.get(name) != digest]
+    if differing:
+        raise UserError(
+            f"{run} holds a run on other images ({', '.join(differing)} differ); put those back, or take another --out"
+        )
+
+
 @lru_cache(maxsize=2)
 def zoo_of(plugins: tuple[str, ...]) -> Zoo:
     return Zoo.installed(*plugins)
@@ -50,12 +72,14 @@ def prepare(directory: Path, *, allow_inexact: bool = False, recovered: CellFold
     """The cell of `directory`, at its newest whole checkpoint where there is one.
 
     Raises UserError for a foreign checkpoint, for one made where numbers round differently unless that is allowed, and
-    where the code of a plugin is no longer the planned one.
+    where the code of a plugin or the images are no longer the planned ones.
     """
     cell = read_cell(directory)
     zoo = zoo_of(cell.settings.plugins)
     require_planned_code(cell, zoo)
-    training = Training(cell, zoo, data_of(cell.settings.data.model_dump_json()))
+    data = data_of(cell.settings.data.model_dump_json())
+    require_same_images(directory.parents[1], data)
+    training = Training(cell, zoo, data)
     # A stack of one makes the bits of a stack of many, so who plays beside it may change with every start.
     training.stacked = stackable([training]) is None
     folder = recovered or CellFolder(directory, 0)
@@ -189,6 +213,7 @@ def measure_baselines(directory: Path) -> None:
     """
     plan, run = read_cell(directory).settings, directory.parent
     data = read_data(plan.data)
+    require_same_images(run, data)
     if plan.measure == "mre":
         known = data.train.images[:BASELINE_IMAGES].to(plan.device)
         found = baselines(known, data.test.images[: plan.test_images], plan.z_dim)

@@ -13,6 +13,7 @@ from ganzoo.cell_folder import checkpoints, fences, read_beat
 from ganzoo.config import Cell, read_plan
 from ganzoo.durable import load_checkpoint, read_json, read_sealed, sealed_line, sealed_lines
 from ganzoo.errors import UserError
+from ganzoo.party import IMAGES
 from ganzoo.result import concluded, is_final, read_pictures, read_row
 
 
@@ -68,6 +69,7 @@ def verify(folder: Path) -> Verified:
     for name, reader in (
         ("plan.toml", lambda path: _plan(path, directories)),
         ("run.json", read_sealed),
+        (IMAGES, read_sealed),
         ("baselines.json", read_sealed),
         ("log.jsonl", _lines),
     ):

@@ -8,13 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from ganzoo import bench
+from ganzoo import bench, party
 from ganzoo.bench import Run, makespan, parties, prepare, require_fair, small
 from ganzoo.cell_folder import fences
 from ganzoo.config import Cell, Plan, cells
 from ganzoo.errors import UserError
+from ganzoo.measure import measure_checkpoint
 from ganzoo.seam import Policy
 from ganzoo.stacked import kind
 from ganzoo.zoo import Zoo
@@ -298,3 +300,53 @@ def test_a_failed_cell_is_tried_again_and_a_diverged_one_is_not(
     verdicts = {row["label"]: row["verdict"] for row in rows}
     assert verdicts.pop("gls-gan:cost=nan") == "diverged@0"
     assert set(verdicts.values()) == {"done"}
+
+
+# Images that change
+
+
+def test_a_run_whose_images_have_changed_is_refused_by_name_and_goes_on_once_they_are_back(
+    tiny: MakePlan, zoo: Zoo, tmp_path: Path
+) -> None:
+    path = tmp_path / "images.npz"
+    images = np.random.default_rng(0).integers(0, 256, (96, 8, 8), dtype=np.uint8)
+    np.savez(path, images=images)
+    plan = tiny(objectives=["dcgan"], **{"data.set": "npz", "data.path": str(path)})
+    folder = tmp_path / "run"
+    rows, _ = work(folder, plan, zoo)
+    more = plan.model_copy(update={"objectives": ("dcgan", "wgan")})
+    checkpoint = max(folder.glob("cells/*/checkpoint-*"))
+    np.savez(path, images=np.roll(images, 1, axis=1))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    differ = (
+        r"run holds a run on other images \(training images, validation images, test images differ\); put those back"
+    )
+    for changed in (plan, more):
+        with pytest.raises(UserError, match=differ):
+            work(folder, changed, zoo)
+        with pytest.raises(UserError, match=differ):
+            bench.due(prepare(changed, zoo), folder)
+    with pytest.raises(UserError, match=rf"{checkpoint.name} was trained on other images than are there now"):
+        measure_checkpoint(checkpoint)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    np.savez(path, images=images)
+    again, events = work(folder, more, zoo)
+    assert again[0] == rows[0]
+    assert started(events) == [("wgan", 0)]
+
+
+def test_a_worker_that_finds_other_images_than_the_run_is_on_makes_no_row(
+    tiny: MakePlan, zoo: Zoo, tmp_path: Path
+) -> None:
+    path = tmp_path / "images.npz"
+    images = np.random.default_rng(0).integers(0, 256, (96, 8, 8), dtype=np.uint8)
+    np.savez(path, images=images)
+    run = Run(tmp_path / "run", prepare(tiny(objectives=["dcgan"], **{"data.set": "npz", "data.path": str(path)}), zoo))
+    with run.held():
+        directory = run.directory(run.cells[0])
+    np.savez(path, images=255 - images)
+    with pytest.raises(UserError, match="run holds a run on other images"):
+        party.prepare(directory)
+    with pytest.raises(UserError, match="run holds a run on other images"):
+        party.measure_baselines(run.folder / "baselines")
+    assert not (run.folder / "baselines.json").exists()

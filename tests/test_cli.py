@@ -245,6 +245,7 @@ def test_bench_runs_ranks_draws_and_resumes(
     assert {path.name for path in Path("run").iterdir()} >= {
         "plan.toml",
         "run.json",
+        "images.json",
         "rows.jsonl",
         "baselines.json",
         "table.txt",

@@ -265,6 +265,7 @@ def test_a_merged_run_has_the_union_of_the_cells_verifies_and_reads_like_any_oth
     assert table_of(run)[0] == found.text == (out / "table.txt").read_text()
     assert run.baselines == finished.baselines()
     assert read_sealed(out / "run.json")["merged"][0] == {"run": "run", "cells": 4}
+    assert read_sealed(out / "images.json") == read_sealed(finished.folder / "images.json")
     assert "2 of the merged plan are in none of the runs" in found.notes[0]
     assert sorted(path.name for path in tmp_path.joinpath("deep").iterdir()) == ["merged"]
     for row in (*finished.rows(), *others.rows()):

@@ -100,7 +100,7 @@ def test_a_checkpoint_that_the_manifest_names_and_nobody_finds_is_missed(run: Pa
     assert of(run, first(run)).damaged == {gone.name: "the manifest names it, and it is not there"}
 
 
-@pytest.mark.parametrize("name", ["baselines.json", "log.jsonl", "rows.jsonl", "run.json", "plan.toml"])
+@pytest.mark.parametrize("name", ["baselines.json", "images.json", "log.jsonl", "rows.jsonl", "run.json", "plan.toml"])
 def test_a_file_of_the_run_itself_is_looked_at_too(name: str, run: Path) -> None:
     content = (run / name).read_bytes()
     (run / name).write_bytes(content[: len(content) // 2 + 1])

@@ -26,6 +26,7 @@ from ganzoo.durable import (
 )
 from ganzoo.errors import UserError
 from ganzoo.lock import Busy, holder
+from ganzoo.party import IMAGES
 from ganzoo.report import reported
 from ganzoo.report.figures import draw
 from ganzoo.result import is_final
@@ -251,6 +252,8 @@ def _write(
     merged = [{"run": part.folder.name, "cells": len(part.cells)} for part in parts]
     now = datetime.now(UTC).isoformat(timespec="seconds")
     commit_sealed(aside / "run.json", {**first, "merged": merged, "started": now})
+    if (images := parts[0].folder / IMAGES).exists():
+        commit_sealed(aside / IMAGES, read_sealed(images))
     commit(aside / "log.jsonl", _log(parts))
     ranked = sorted(rows, key=lambda row: (plan.objectives.index(row["label"]), row["seed"], row["fold"] or 0))
     lines = [json.dumps(row, allow_nan=False, sort_keys=True) + "\n" for row in ranked]
