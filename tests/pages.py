@@ -1,6 +1,6 @@
 """Pages of the docs, done as they are written: files are written, commands typed, and what they say is compared.
 
-    ```python title="mine.py"     is written to that file
+    ```python title="mine.py"     is written to that file, and so is ```toml title="mine.toml"
     ```python                     is executed; all such blocks of a page are one session
     ```text                       is what the block before it printed
     ```console                    lines that begin with `$ ` are typed; those below are what is then on the screen
@@ -83,7 +83,7 @@ def follow(page: Path, folder: Path, typed: Typed) -> int:
     count = 0
     for block in blocks(page):
         where = f"{page.name}, line {block.line}"
-        if block.language == "python" and block.title:
+        if block.title:
             (folder / block.title).write_text(block.text, encoding="utf-8")
         elif block.language == "python":
             caught = StringIO()
