@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from commands import Command, called_within
+from hypothesis import HealthCheck, settings
 
 from ganzoo.bench import Prepared, Run, prepare
 from ganzoo.config import Cell, Plan, cells, read_plan
@@ -19,6 +20,9 @@ from ganzoo.zoo import Zoo
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what is in the background deaf to Ctrl-C, and so would be all that the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# A busy machine is slow, which is no fault of what is tested.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 torch.set_num_threads(1)  # as in the worker processes: their floats are compared with ours
 
 TINY: dict[str, Any] = {
