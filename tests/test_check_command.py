@@ -1,5 +1,6 @@
 """`ganzoo check`: its table of ids, expected failures, the three forms of a report, and whatever is typed."""
 
+import gc
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from torch.nn.functional import softplus
 import ganzoo as zoo_package
 from ganzoo.checks import TABLE, Report, Result, Subject, as_entry, exhaustive, require_expected, run_checks, sweeps
 from ganzoo.checks.about import CURES, SOURCES
+from ganzoo.checks.counterexample import Refuted
 from ganzoo.checks.exhaustive import FINITE, Tally, Violations, pattern_of
 from ganzoo.checks.page import BEGIN, END, page, renewed
 from ganzoo.checks.patience import at_most
@@ -355,6 +357,29 @@ def test_patience_leaves_the_alarm_as_it_was() -> None:
         assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
     assert signal.getsignal(signal.SIGALRM) is before
+
+
+def test_patience_that_ends_while_garbage_is_collected_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    met = []
+
+    def collected(phase: str, info: dict[str, int]) -> None:
+        if not met:  # where Hypothesis has a callback, too: what a callback raises is lost
+            met.append(phase)
+            time.sleep(60)
+
+    def hangs() -> None:
+        gc.collect(0)
+        time.sleep(60)
+        met.append("never")
+
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: None)
+    gc.callbacks.append(collected)
+    try:
+        with pytest.raises(Refuted, match=r"no answer within 0\.1 s"), at_most(0.1):
+            hangs()
+    finally:
+        gc.callbacks.remove(collected)
+    assert met == ["start"]
 
 
 def test_a_megabyte_of_docstring_changes_nothing(ganzoo: Command, tmp_path: Path) -> None:

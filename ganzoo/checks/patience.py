@@ -8,6 +8,9 @@ from types import FrameType
 
 from ganzoo.checks.counterexample import Refuted
 
+AGAIN = 1.0
+"""Seconds after which it is said again, for what a signal raises in a callback of the garbage collector is lost."""
+
 
 class TooLong(BaseException):
     """The time of a check is over."""
@@ -26,7 +29,7 @@ def at_most(seconds: float | None) -> Iterator[None]:
 
     before = signal.signal(signal.SIGALRM, over)
     try:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
         try:
             yield
         finally:
