@@ -24,7 +24,9 @@ from ganzoo.processes import STARTER
 from ganzoo.seam import Cells, Policy, Task, see_through
 from ganzoo.worker import AGAIN, DISK
 
-SOON = Policy(retries=2, lost_seconds=0.7, hang_seconds=0.7)
+PATIENT = Policy(retries=2, lost_seconds=60.0, hang_seconds=900.0)
+SOON = PATIENT._replace(lost_seconds=0.7, hang_seconds=0.7)
+"""Of workers that are to hang: on a busy machine others would seem to, too."""
 
 # What a worker does to its directory, as a shell script: $1 its attempt, $2 the directory.
 DONE = "echo done > $2/verdict-$1"
@@ -82,7 +84,7 @@ class Shell:
 
         return Cells(verdict, fail, lambda *_, **__: None, tell)
 
-    def through(self, policy: Policy = SOON, parties: list[tuple[str, ...]] | None = None) -> None:
+    def through(self, policy: Policy = PATIENT, parties: list[tuple[str, ...]] | None = None) -> None:
         together = parties or [(name,) for name in self.scripts]
         tasks = [Task(tuple(self.directories[name] for name in names)) for names in together]
         see_through(tasks, self.engine, policy, self.cells())
@@ -97,7 +99,7 @@ def test_a_worker_that_never_leaves_a_verdict_is_placed_once_and_as_often_again_
     retries: int, script: str, said: str, tmp_path: Path
 ) -> None:
     shell = Shell(tmp_path, {"a": [script], "b": [DONE]})
-    shell.through(SOON._replace(retries=retries))
+    shell.through(PATIENT._replace(retries=retries))
     assert shell.placed.count(("a",)) == 1 + retries
     assert shell.placed.count(("b",)) == 1
     assert shell.verdicts == {"a": ["failed:crash"], "b": ["done"]}
@@ -140,16 +142,16 @@ def test_a_worker_that_never_beats_is_given_the_time_that_work_may_hang(tmp_path
 
 
 def test_what_a_killed_worker_started_is_ended_with_it(tmp_path: Path) -> None:
-    child = f"sleep 1000 & echo $! > $2/child; {BEATS}"
+    child = f"sleep 1000 & echo $! > $2/child; {SILENT}"
     shell = Shell(tmp_path, {"a": [child]})
-    shell.through(SOON._replace(retries=0))
-    assert within(2, lambda: not running(int((shell.directories["a"] / "child").read_text())))
+    shell.through(PATIENT._replace(retries=0, lost_seconds=0.7))
+    assert within(30, lambda: not running(int((shell.directories["a"] / "child").read_text())))
 
 
 def test_what_a_crashed_worker_started_is_ended_too(tmp_path: Path) -> None:
     shell = Shell(tmp_path, {"a": ["sleep 1000 & echo $! > $2/child; exit 3"]})
-    shell.through(SOON._replace(retries=0))
-    assert within(2, lambda: not running(int((shell.directories["a"] / "child").read_text())))
+    shell.through(PATIENT._replace(retries=0))
+    assert within(30, lambda: not running(int((shell.directories["a"] / "child").read_text())))
 
 
 def test_of_a_disk_that_is_gone_no_figure_is_told_and_of_one_that_is_full_what_is_free(tmp_path: Path) -> None:
@@ -194,12 +196,12 @@ def test_a_worker_out_of_reach_is_replaced_under_a_higher_fence_and_at_last_lost
     assert shell.verdicts == {"a": ["lost"], "b": ["done"]}
     assert [names for names in shell.placed if names == ("a",)] == [("a",)] * (1 + retries)
     assert fences(shell.directories["a"])[-1] == 1 + retries
-    assert time.monotonic() - began < (1 + retries) * (SOON.lost_seconds + 5)
+    assert time.monotonic() - began < 60  # not as long as work may hang
 
 
 def test_a_party_that_crashes_is_split_and_its_innocent_members_are_done(tmp_path: Path) -> None:
     shell = Shell(tmp_path, {"a": ["exit 1"], "b": [DONE], "c": [DONE]})
-    shell.through(SOON._replace(retries=1), parties=[("a", "b", "c")])
+    shell.through(PATIENT._replace(retries=1), parties=[("a", "b", "c")])
     assert shell.placed[0] == ("a", "b", "c")
     assert sorted(shell.placed[1:]) == [("a",), ("b",), ("c",)]
     assert shell.verdicts == {"a": ["failed:crash"], "b": ["done"], "c": ["done"]}
@@ -207,7 +209,7 @@ def test_a_party_that_crashes_is_split_and_its_innocent_members_are_done(tmp_pat
 
 def test_whoever_crashed_in_company_is_tried_alone_even_without_retries(tmp_path: Path) -> None:
     shell = Shell(tmp_path, {"a": ["exit 1"], "b": [DONE]})
-    shell.through(SOON._replace(retries=0), parties=[("a", "b")])
+    shell.through(PATIENT._replace(retries=0), parties=[("a", "b")])
     assert shell.verdicts == {"a": ["failed:crash"], "b": ["done"]}
     assert shell.placed.count(("a",)) == 1
 
@@ -241,7 +243,7 @@ def test_a_cell_without_memory_is_tried_once_more_with_nothing_beside_it(tmp_pat
 
 def test_a_cell_that_crashed_before_it_was_out_of_memory_is_still_tried_alone(tmp_path: Path) -> None:
     shell = Shell(tmp_path, {"a": ["exit 1", "echo failed:oom > $2/verdict-$1", DONE]})
-    shell.through(SOON._replace(retries=1))
+    shell.through(PATIENT._replace(retries=1))
     assert shell.verdicts == {"a": ["done"]}
 
 
@@ -276,7 +278,8 @@ def test_an_older_fence_is_never_reused(tmp_path: Path) -> None:
         raise_fence(shell.directories["a"], 9)
 
 
-def test_whatever_is_raised_has_every_worker_save_first(tmp_path: Path) -> None:
+def test_whatever_is_raised_has_every_worker_save_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ganzoo.seam.GRACE", 120.0)
     shell = Shell(tmp_path, {"a": [SAVES], "b": [SAVES], "c": [DONE]})
 
     class Enough(BaseException): ...
@@ -292,10 +295,10 @@ def test_whatever_is_raised_has_every_worker_save_first(tmp_path: Path) -> None:
         see_through(
             [Task((path,)) for path in shell.directories.values()],
             shell.engine,
-            SOON._replace(lost_seconds=900.0, hang_seconds=900.0),
+            PATIENT._replace(lost_seconds=900.0),
             cells._replace(tell=tell),
         )
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 60  # it waits no longer than they take
     assert (shell.directories["a"] / "saved").exists()
     assert (shell.directories["b"] / "saved").exists()
     assert ("c",) not in shell.placed
@@ -304,7 +307,7 @@ def test_whatever_is_raised_has_every_worker_save_first(tmp_path: Path) -> None:
 def test_whoever_does_not_end_when_asked_to_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ganzoo.seam.GRACE", 0.5)
     shell = Shell(tmp_path, {"a": [BEATS]})
-    task, patient = Task((shell.directories["a"],)), SOON._replace(hang_seconds=900.0)
+    task, patient = Task((shell.directories["a"],)), PATIENT
 
     def tell(event: str, directory: Path) -> None:
         if event == "look":
@@ -436,11 +439,16 @@ def test_a_server_whose_starter_is_gone_before_it_came_up_ends_at_once() -> None
         assert (done.stdout, done.returncode) == (said, 0 if said else 1)
 
 
-def test_a_beat_torn_by_the_death_of_its_machine_is_no_sign_of_life(tmp_path: Path) -> None:
+def test_a_beat_torn_by_the_death_of_its_machine_is_no_sign_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("ganzoo.cell_folder.time", SimpleNamespace(monotonic=lambda: now))
     watch = Watch([tmp_path], 1, lost_seconds=0.3, hang_seconds=60.0)
     (tmp_path / "beat").write_text("1 7 3 1000")
     assert watch.look() is None
     (tmp_path / "beat").write_text("")
-    found = [watch.look() for _ in range(8) if time.sleep(0.1) is None]
-    assert found[0] is None
-    assert found[-1] == "lost"
+    now = 0.2
+    assert watch.look() is None
+    now = 0.4
+    assert watch.look() == "lost"
