@@ -763,27 +763,29 @@ def test_a_process_whose_companion_is_killed_is_lost(tmp_path: Path) -> None:
 def test_processes_but_the_first_are_deaf_to_what_asks_them_to_end(tmp_path: Path) -> None:
     """The first alone says when the round has ended; the others are ended by its end."""
     processes = start(2, tmp_path / "ranks", until_lost, str(tmp_path))
-    wait_for((tmp_path / "pid0").exists)
-    wait_for((tmp_path / "pid1").exists)
+    first, second = pids(tmp_path)
     for number in (signal.SIGTERM, signal.SIGINT):
-        os.kill(int((tmp_path / "pid1").read_text()), number)
+        os.kill(second, number)
     time.sleep(0.2)
     assert processes[1].is_alive()
-    os.kill(int((tmp_path / "pid0").read_text()), signal.SIGTERM)
+    os.kill(first, signal.SIGTERM)
     for process in processes:
         process.join(60)
     assert processes[0].exitcode == -signal.SIGTERM
     assert torch.load(tmp_path / "ranks" / "1.pt").startswith("Lost: another process has gone")
 
 
-def from_its_checkpoint(content: str, path: str) -> Any:
-    """A training that is saved after every round, from where it was saved last."""
+def from_its_checkpoint(content: str, path: str, most: int | None = None) -> Any:
+    """A training that is saved after every round, from where it was saved last. Once it has played so many rounds as
+    `most` its processes only meet, again and again, until one is lost."""
     one, checkpoint = training(Cell.model_validate_json(content)), Path(path)
     if checkpoint.exists():
         one.resume(checkpoint)
-    for _ in one.going():
+    for played, _ in enumerate(one.going(), 1):
         if world().rank == 0:
             save_checkpoint(checkpoint, one.state_dict())
+        while played == most:
+            summed(torch.ones(3))
     return one.state_dict()
 
 
@@ -795,13 +797,12 @@ def test_a_cell_that_loses_a_process_again_and_again_ends_in_the_same_bits(
     draw, reached = random.Random(0), []
     for life in range(4):
         size = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-        processes = start(2, tmp_path / f"life{life}", from_its_checkpoint, content, str(checkpoint))
+        processes = start(2, tmp_path / f"life{life}", from_its_checkpoint, content, str(checkpoint), 2)
         wait_for(lambda size=size: checkpoint.exists() and checkpoint.stat().st_mtime_ns != size)
         time.sleep(draw.random() * 0.01)
         processes[life % 2].kill()
         for process in processes:
             process.join(60)
-        # It may have come to its end before.
         assert processes[1 - life % 2].exitcode is not None
         reached.append(load_checkpoint(checkpoint)["round"])
     assert reached[0] < expected["round"]
