@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,15 @@ def same(folder: Path, undisturbed: Path) -> None:
         assert (folder / "run" / name).read_bytes() == (undisturbed / "run" / name).read_bytes(), name
 
 
+def folders(tmp_path: Path) -> Iterator[Path]:
+    """Some to begin anew in: on a busy machine the command may have come further than it should before we look."""
+    for number in range(6):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        yield folder
+    pytest.fail("the command was always further than it should be")
+
+
 def kill_when(folder: Path, found: Any, delay: float = 0.0) -> bool:
     """Whether it was still at work when the signal came."""
     process = start(folder)
@@ -117,50 +128,60 @@ def kill_when(folder: Path, found: Any, delay: float = 0.0) -> bool:
 
 
 def test_a_run_killed_in_the_middle_of_a_cell_resumes_to_the_same_bits(tmp_path: Path, undisturbed: Path) -> None:
-    cells = tmp_path / "run" / "cells"
-    assert kill_when(tmp_path, lambda: any(cells.glob("*/checkpoint-*")), delay=0.1)
+    for folder in folders(tmp_path):
+        cells = folder / "run" / "cells"
+        if kill_when(folder, lambda cells=cells: any(cells.glob("*/checkpoint-*")), delay=0.1):
+            break
     kept = {path: path.stat().st_mtime_ns for path in cells.glob("*/row.json")}
-    to_the_end(tmp_path)
-    same(tmp_path, undisturbed)
+    to_the_end(folder)
+    same(folder, undisturbed)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert not list((tmp_path / "run").rglob("*.tmp"))
+    assert not list((folder / "run").rglob("*.tmp"))
 
 
 @pytest.mark.slow
 def test_a_run_killed_ten_times_at_random_moments_ends_in_the_same_bits(tmp_path: Path, undisturbed: Path) -> None:
-    moments = random.Random(10)
-    run, kills = tmp_path / "run", 0
-    for _ in range(10):
-        begun = time.time()
+    moments, places, kills = random.Random(10), folders(tmp_path), 0
+    folder = next(places)
+    while kills < 10:
+        begun, run = time.time(), folder / "run"
 
-        def at_work(begun: float = begun) -> bool:
-            return max((path.stat().st_mtime for path in run.glob("cells/*/*")), default=0.0) > begun
+        def at_work(begun: float = begun, run: Path = run) -> bool:
+            with suppress(FileNotFoundError):  # an older checkpoint is removed while we look
+                return max((path.stat().st_mtime for path in run.glob("cells/*/*")), default=0.0) > begun
+            return False
 
         # Some kills fall while the command starts up, the others while cells are at work.
         early = moments.random() < 0.3
-        kills += kill_when(
-            tmp_path, (lambda: True) if early else at_work, delay=moments.uniform(0, 2 if early else 0.1)
-        )
-    assert kills >= 8  # a fast machine may be done before the last of them
-    to_the_end(tmp_path)
-    same(tmp_path, undisturbed)
+        if kill_when(folder, (lambda: True) if early else at_work, delay=moments.uniform(0, 2 if early else 0.1)):
+            kills += 1
+        else:
+            same(folder, undisturbed)
+            folder = next(places)
+    to_the_end(folder)
+    same(folder, undisturbed)
 
 
 @pytest.mark.parametrize("moment", ["while the workers start", "in the middle of a cell"])
 def test_ctrl_c_ends_with_one_line_and_the_same_command_resumes(moment: str, tmp_path: Path, undisturbed: Path) -> None:
-    process = start(tmp_path)
-    run = tmp_path / "run"
-    if moment == "while the workers start":
-        wait_until(lambda: len(alive(process.pid)) >= 3, process)
-        time.sleep(0.3)
-    else:
-        wait_until(lambda: any(run.glob("cells/*/checkpoint-*")), process)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the driver and its workers
-    _, said = process.communicate(timeout=20)
+    for folder in folders(tmp_path):
+        process = start(folder)
+        run = folder / "run"
+        if moment == "while the workers start":
+            wait_until(lambda pid=process.pid: len(alive(pid)) >= 3, process)
+            time.sleep(0.3)
+        else:
+            wait_until(lambda run=run: any(run.glob("cells/*/checkpoint-*")), process)
+        late = process.poll() is not None or (moment == "while the workers start" and run.exists())
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the driver and its workers
+        _, said = process.communicate(timeout=60)
+        assert "Traceback" not in said
+        assert all_gone(process.pid, within=5)
+        if not late and process.returncode != 0:
+            break
     assert process.returncode == 130
     how = "stopped" if moment == "while the workers start" else "interrupted, everything is saved"
     assert said.splitlines()[-1] == f"ganzoo: {how}; resume with: ganzoo bench plan.toml --out run --jobs 2"
-    assert "Traceback" not in said
-    assert all_gone(process.pid, within=5)
-    to_the_end(tmp_path)
-    same(tmp_path, undisturbed)
+    to_the_end(folder)
+    same(folder, undisturbed)
