@@ -79,14 +79,15 @@ def calm(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., Plan]) ->
     return Calm(plugin, plan, fresh.folder, finished)
 
 
-def work(directory: Path) -> Any:
+def work(directory: Path, grace: float = worker.GRACE) -> Any:
     """`python -m ganzoo.worker` as a shell starts it, from a server that has it imported."""
-    process = processes.context().Process(target=_work, args=(str(directory),), daemon=True)
+    process = processes.context().Process(target=_work, args=(str(directory), grace), daemon=True)
     process.start()  # type: ignore[attr-defined]
     return process
 
 
-def _work(directory: str) -> None:
+def _work(directory: str, grace: float) -> None:
+    worker.GRACE = grace
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     sys.exit(worker.main([directory]))
@@ -99,6 +100,10 @@ def ended(process: Any, since: float) -> int:
     status: int = process.exitcode
     print(f"status {status} after {time.monotonic() - since:.2f} s")
     return status
+
+
+def threads(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
 
 
 # Row 16: a worker
@@ -160,14 +165,15 @@ def test_asked_twice_a_worker_ends_at_once_and_asked_once_in_time_however_deep_i
     run = calm.copy(tmp_path)
     directory = directory_of(run, way("sleep"))
     tell(calm.plugin, "sleep", 2 if number == signal.SIGTERM else 1)
-    process = work(directory)
+    process = work(directory, grace=600.0)
     assert within(30, lambda: victims(calm.plugin))
+    before = threads(process.pid)
     os.kill(process.pid, number)
+    assert within(30, lambda: threads(process.pid) > before)  # heard: its patience has a thread of its own
     process.join(0.5)
     assert process.exitcode is None
     os.kill(process.pid, number)
-    process.join(3)
-    assert process.exitcode == MEANT[number]
+    assert ended(process, time.monotonic()) == MEANT[number]
     if number == signal.SIGTERM:
         process = work(directory)
         assert within(30, lambda: len(victims(calm.plugin)) == 2)
@@ -212,15 +218,13 @@ def placed(run: Run) -> dict[str, int]:
     return {path.name: max(fences(path), default=0) for path in (run.folder / "cells").iterdir()}
 
 
-def stopped(process: "subprocess.Popen[str]", number: signal.Signals, *, often: int = 1, done: bool = False) -> str:
+def stopped(process: "subprocess.Popen[str]", number: signal.Signals, *, done: bool = False) -> str:
     """What it says after the signal, which a terminal sends to the whole group if it is Ctrl-C. `done`: it may be at
     its end already."""
     began = time.monotonic()
-    for once in range(often):
-        time.sleep(0.5 * once)
-        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
     _, said = process.communicate(timeout=3 * PATIENCE)
-    print(f"{number.name} x {often}: status {process.returncode} after {time.monotonic() - began:.2f} s")
+    print(f"{number.name}: status {process.returncode} after {time.monotonic() - began:.2f} s")
     assert process.returncode == MEANT[number] or (done and process.returncode == 0), said
     assert "Traceback" not in said
     assert within(5, lambda: not session(process.pid))
@@ -258,8 +262,10 @@ def test_ctrl_c_twice_ends_the_command_at_once_with_all_it_started(calm: Calm, t
     tell(calm.plugin, "sleep")
     process = command(tmp_path, *BENCH)
     assert within(60, lambda: victims(calm.plugin))
+    os.killpg(process.pid, signal.SIGINT)
+    assert within(30, lambda: len([*tmp_path.glob("run/cells/*/stop")]) == 2)  # heard: it waits for both
     began = time.monotonic()
-    stopped(process, signal.SIGINT, often=2)
+    stopped(process, signal.SIGINT)
     assert time.monotonic() - began < 7  # it waits for 8 s where nobody hurries it
     assert not any(map(running, victims(calm.plugin)))
 
