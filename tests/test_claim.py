@@ -25,6 +25,8 @@ from ganzoo.seam import Policy
 WAYS = ("sleep", "exit", "fails")
 Claimer = Callable[..., Any]
 SOON = Policy(retries=1, lost_seconds=3.0, hang_seconds=900.0)
+PATIENT = SOON._replace(lost_seconds=900.0)
+"""Of one who is to take over nothing: on a busy machine another may seem to be lost."""
 
 
 class Calm(NamedTuple):
@@ -93,17 +95,19 @@ def test_one_who_claims_does_all_of_it_baselines_too(calm: Calm, tmp_path: Path)
 
 
 def test_of_two_who_claim_each_cell_is_done_by_one(calm: Calm, claimer: Claimer, tmp_path: Path) -> None:
-    run = calm.copy(tmp_path)
-    tell(calm.plugin, "drag")
-    both = [claimer(run.folder) for _ in range(2)]
-    for one in both:
-        one.join(90)
-    assert [one.exitcode for one in both] == [0, 0]
-    calm.same(run)
-    assert set(placed(run).values()) == {1}
-    assert {read_json(path / "fence-1")["process"] for path in (run.folder / "cells").iterdir()} == {
-        one.pid for one in both
-    }
+    for life in range(5):  # on a busy machine one may have done everything before the other begins
+        run = calm.copy(tmp_path / str(life))
+        tell(calm.plugin, "drag")
+        both = [claimer(run.folder, PATIENT) for _ in range(2)]
+        for one in both:
+            one.join(120)
+        assert [one.exitcode for one in both] == [0, 0]
+        calm.same(run)
+        assert set(placed(run).values()) == {1}
+        found = {read_json(path / "fence-1")["process"] for path in (run.folder / "cells").iterdir()}
+        if len(found) == 2:
+            break
+    assert found == {one.pid for one in both}
 
 
 def test_what_a_killed_claimer_left_is_taken_over_and_no_process_of_his_is_left(
