@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -171,8 +170,8 @@ def test_who_has_no_mark_another_or_has_ended_is_no_orphan(lingering: "subproces
     assert marked("CHAOS", "of-a-tes") == []
     assert marked("CHAOS_RIVAL", "of-a-test") == []
     os.kill(lingering.pid, signal.SIGKILL)
-    time.sleep(0.1)
-    assert marked("CHAOS", "of-a-test") == []  # a zombie by now: nobody has waited for it
+    os.waitid(os.P_PID, lingering.pid, os.WEXITED | os.WNOWAIT)
+    assert marked("CHAOS", "of-a-test") == []  # a zombie: nobody has taken its status
 
 
 # What is dealt

@@ -551,7 +551,7 @@ def test_what_the_code_alone_does_not_decide_is_believed_for_minutes_only(
     fresh(site.parent)
     assert listing().known == "kept"
     now = kept.time.time()
-    for later, known in ((kept.DOUBTFUL_SECONDS - 5, "kept"), (kept.DOUBTFUL_SECONDS + 5, "loaded")):
+    for later, known in ((kept.DOUBTFUL_SECONDS / 2, "kept"), (kept.DOUBTFUL_SECONDS + 5, "loaded")):
         monkeypatch.setattr(kept.time, "time", lambda later=later: now + later)
         fresh(site.parent)
         found = listing()

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import Command
+from faults import within
 
 import ganzoo
 from ganzoo import Listener, Zoo, delivery
@@ -178,6 +179,7 @@ def test_a_slow_listener_holds_up_neither_the_run_nor_another_one(copy: Run, mon
         for cell, _ in found.cells.values():
             found.tell({**cell, "event": "point", "point": {"epoch": 9, "round": 99}})
         assert time.monotonic() - began < 30  # it is given nothing to wait for
+        assert within(30, lambda: quick.counts()["point"] == 16)
     assert quick.counts()["point"] == 16
     notes = found.notes()
     gate.set()

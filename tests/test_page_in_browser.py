@@ -198,12 +198,14 @@ def test_every_text_has_the_contrast_that_wcag_asks_for(browser: Browser, ordina
 def test_the_plan_and_the_table_are_copied(browser: Browser, ordinary: Path) -> None:
     browser.open(ordinary)
     for name in ("plan", "latex"):
-        browser.run(f"document.querySelector('button[data-copy={name}]').click()")
-        browser.run("new Promise(done => setTimeout(done, 100))")
+        said = browser.run(f"""new Promise(done => {{
+            const button = document.querySelector('button[data-copy={name}]');
+            new MutationObserver(() => done(button.textContent)).observe(button, {{childList: true}});
+            button.click();
+        }})""")
+        assert said in ("Copied", "Press Ctrl-C")
         chosen = browser.run("getSelection().toString().trim()")
         assert chosen == browser.run(f"document.getElementById({name!r}).textContent.trim()")
-        said = browser.run(f"document.querySelector('button[data-copy={name}]').textContent")
-        assert said in ("Copied", "Press Ctrl-C")
 
 
 def test_a_line_can_be_seen_alone(browser: Browser, ordinary: Path) -> None:
