@@ -10,6 +10,7 @@ import os
 import resource
 import shutil
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -26,7 +27,7 @@ from ganzoo.bench import Prepared, makespan, parties, small
 from ganzoo.cell_folder import KEPT
 from ganzoo.classify import svm_on_layers
 from ganzoo.config import Cell, Plan
-from ganzoo.data import ImageSet, scaled
+from ganzoo.data import ImageSet, Splits, scaled
 from ganzoo.durable import checkpoint_bytes
 from ganzoo.errors import UserError
 from ganzoo.lipschitz import CLASS_LOSS, lipschitz
@@ -117,12 +118,14 @@ class Prediction(NamedTuple):
 
     def text(self) -> str:
         """Three lines."""
-        alone = "" if self.jobs == 1 else f", {self.jobs} at a time"
+        alone = "" if self.jobs == 1 else f", {self.jobs} at a time; work in all"
         costly = "" if self.mre_share <= COSTLY else "; for less raise validate_every or lower validation_images"
+        longest = self.test > self.training + self.validation
+        tested = " (for less lower test_images or the steps of test_mre)" if longest else ""
         return (
             f"about {_clock(self.wall)}{alone}: training {_clock(self.training)},"
             f" validation {_clock(self.validation)} ({self.mre_share:.0%} of a training{costly}),"
-            f" test {_clock(self.test)}, baselines {_clock(self.baselines)}, start {_clock(self.start_up)}\n"
+            f" test {_clock(self.test)}{tested}, baselines {_clock(self.baselines)}, start {_clock(self.start_up)}\n"
             f"memory {_size(self.memory_mb)} a process, {_size(self.memory_mb * self.jobs)} in all;"
             f" disk {_size(self.disk_mb)}"
         )
@@ -224,12 +227,18 @@ def _begin(everybody: Any, threads: int) -> None:
     everybody.wait(IMPORT_TIMEOUT)
 
 
+def _data_of(cell: Cell) -> Splits:
+    """The cell's images; what there is to warn of is told where the plan is prepared."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return party.data_of(cell.settings.data.model_dump_json())
+
+
 def _timed(cell_json: str, company: int) -> tuple[float, Rates]:
     """When this process began, and the cell's rates."""
     began = time.monotonic()
     cell = Cell.model_validate_json(cell_json)
-    data = party.data_of(cell.settings.data.model_dump_json())
-    return began, rates_of(cell, party.zoo_of(cell.settings.plugins), data, company)
+    return began, rates_of(cell, party.zoo_of(cell.settings.plugins), _data_of(cell), company)
 
 
 def rates_of(cell: Cell, zoo: Zoo, data: Any, company: int = 1) -> Rates:
@@ -366,7 +375,7 @@ def _seconds_of_steepness(training: Training) -> float:
 def _timed_baselines(cell_json: str) -> float:
     """The seconds of the baselines that need no generator, each from a part of the images."""
     cell = Cell.model_validate_json(cell_json)
-    data, plan = party.data_of(cell.settings.data.model_dump_json()), cell.settings
+    data, plan = _data_of(cell), cell.settings
     return baseline_seconds(data.train, data.test.first(plan.test_images), plan)
 
 

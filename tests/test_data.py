@@ -306,6 +306,21 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
         load_images("cifar")
 
 
+def test_a_path_in_the_place_of_a_name_is_answered_with_how_to_name_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my photos").mkdir()
+    Path("x.npz").touch()
+    with refuses("no image set named 'my photos'; to take what lies there: -d folder --set data.path='my photos'"):
+        load_images("my photos")
+    with refuses("no image set named 'x.npz'; to take what lies there: -d npz --set data.path=x.npz"):
+        load_images("x.npz")
+    for absent in ("x.npy", "photos", "x" * 10_000):
+        with refuses("no image set named", "there are: celeba"):
+            load_images(absent)
+
+
 def test_digits_refuse_a_path(tmp_path: Path) -> None:
     with refuses("digits needs no path"):
         load_images("digits", path=tmp_path)
@@ -529,7 +544,10 @@ def test_an_npz_that_is_not_square_needs_a_size_and_keeps_its_centre(tmp_path: P
     ("arrays", "said"),
     [
         ({"x": noise(2, 4, 4), "y": noise(2)}, "has no array 'images'; it has: x, y"),
-        ({"images": np.zeros((2, 4, 4), np.float32)}, "images is float32 of shape (2, 4, 4); expected uint8"),
+        (
+            {"images": np.zeros((2, 4, 4), np.float32)},
+            "images is float32 of shape (2, 4, 4); expected uint8 in 0..255; what lies in [0, 1]",
+        ),
         ({"images": noise(2, 4, 4, 4)}, "shape (2, 4, 4, 4); expected (N, H, W)"),
         ({"images": noise(2, 16)}, "shape (2, 16); expected (N, H, W)"),
         ({"images": noise(0, 4, 4)}, "shape (0, 4, 4): there is nothing in it"),
@@ -724,7 +742,10 @@ def test_a_digest_that_cannot_be_kept_is_found_all_the_same(tmp_path: Path, cach
 @pytest.mark.parametrize(
     ("array", "said"),
     [
-        (np.zeros((2, 4, 4), np.float32), "is float32 of shape (2, 4, 4); expected uint8"),
+        (
+            np.zeros((2, 4, 4), np.float32),
+            "is float32 of shape (2, 4, 4); expected uint8 in 0..255; what lies in [0, 1]",
+        ),
         (noise(2, 4, 4, 4), "shape (2, 4, 4, 4); expected (N, H, W)"),
         (noise(2, 16), "shape (2, 16); expected (N, H, W)"),
         (np.asfortranarray(noise(2, 4, 4)), "in Fortran's order"),

@@ -8,10 +8,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 import ganzoo.predict
 from ganzoo.bench import Prepared, prepare
@@ -221,3 +223,26 @@ def test_the_text_gives_the_time_in_a_readable_unit(planned: Prepared, seconds: 
     known = {"dcgan": RATES, "wgan": RATES}
     found = predict(planned, 1, lambda prepared, jobs: Measured(known, baselines=1.0, start_up=5.0))
     assert found._replace(wall=seconds).text().startswith(f"about {said}:")
+
+
+def test_the_text_says_what_the_seconds_are_of_and_what_spares_most(planned: Prepared) -> None:
+    known = {"dcgan": RATES, "wgan": RATES}
+    found = predict(planned, 2, lambda prepared, jobs: Measured(known, baselines=1.0, start_up=5.0))
+    assert ", 2 at a time; work in all: training " in found.text()
+    spared = "(for less lower test_images or the steps of test_mre)"
+    assert spared in found._replace(training=5.0, validation=5.0, test=11.0).text()
+    assert spared not in found._replace(training=5.0, validation=5.0, test=10.0).text()
+
+
+def test_what_is_warned_of_a_data_set_is_told_once(
+    tiny: Callable[..., Plan], zoo: Zoo, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (96, 8, 8), dtype=np.uint8)
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+    (tmp_path / "0.png").write_bytes(b"no image")
+    asked = {"data.set": "folder", "data.path": str(tmp_path), "data.skip_corrupt": True, "data.split": [48, 16, 16]}
+    with pytest.warns(UserWarning, match="left out 1 of 96 files"):
+        prepared = prepare(tiny(objectives=["dcgan"], **asked), zoo)
+    predict(prepared, 1)
+    assert "left out" not in capfd.readouterr().err

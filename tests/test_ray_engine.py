@@ -384,7 +384,7 @@ def test_where_the_process_that_speaks_with_ray_falls_silent_or_dies_all_is_lost
     finally:
         engine.close()
     engine.close()
-    until(lambda: not any(map(is_alive, rays)))
+    until(lambda: not any(map(is_alive, rays)), 15)  # by themselves Ray's agents would take a minute
     ended(mark)
     shutil.rmtree(files)
 

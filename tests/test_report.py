@@ -200,3 +200,19 @@ def test_what_was_resumed_inexactly_is_told_in_the_table_and_left_out_of_the_fai
     changed["inexact"] = False
     with pytest.raises(UserError, match="unfair: fingerprint"):
         require_fair(rows)
+
+
+@pytest.mark.parametrize(
+    ("figure", "images", "mean_said", "few_said"),
+    [(0.39, 30, False, False), (0.4, 29, True, True), (0.5, 1, True, True)],
+)
+def test_a_table_says_where_nothing_is_learnt_and_where_images_are_few(
+    figure: float, images: int, mean_said: bool, few_said: bool
+) -> None:
+    rows = [row(label, seed, figure + at, test_images=images) for seed in range(2) for at, label in enumerate("ab")]
+    said = " ".join(table(rank(rows, BASELINES)).split())
+    told = "None reconstructs better than one image for all, the training mean (0.4000): none has learnt much yet"
+    assert (told in said) is mean_said
+    assert ("no number of seeds makes up for them" in said) is few_said
+    assert ("1 test image is few" in said) is (images == 1)
+    assert "None reconstructs" not in table(rank(rows, {}))

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from commands import Command
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load
@@ -319,3 +320,15 @@ def test_exports_that_cannot_be_are_one_line(finished: Run, tmp_path: Path, monk
     with pytest.raises(UserError, match="has no row yet"):
         export(run._replace(rows=[], unfinished=4), tmp_path / "y.csv")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.csv"]
+
+
+def test_a_file_to_export_to_is_said_either_way_and_once(finished: Run, ganzoo: Command, tmp_path: Path) -> None:
+    run = str(finished.folder)
+    first, second = str(tmp_path / "a.csv"), str(tmp_path / "b.csv")
+    assert ganzoo("export", run, first).status == 0
+    assert ganzoo("export", run, "-o", second).status == 0
+    assert Path(first).read_bytes() == Path(second).read_bytes()
+    for arguments in ((), (first, "-o", second)):
+        said = ganzoo("export", run, *arguments)
+        assert (said.status, said.out) == (2, "")
+        assert said.err == "ganzoo: give one file: ganzoo export RUN rows.csv, or .json, or .parquet\n"

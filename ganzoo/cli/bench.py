@@ -193,6 +193,7 @@ def _plan(
 def _print_dry_run(prepared: Any, folder: Path, jobs: int, as_json: bool) -> None:
     from ganzoo.bench import due
     from ganzoo.predict import free_mb, predict
+    from ganzoo.report.text import few_images
     from ganzoo.statistics import enough, needed_p, reach, smallest_p
 
     plan, data = prepared.plan, prepared.data
@@ -224,12 +225,12 @@ def _print_dry_run(prepared: Any, folder: Path, jobs: int, as_json: bool) -> Non
         folds = "" if plan.labels.folds is None else f" x {plan.labels.folds} folds"
         its = [one for one in found if one.cell.contender.label == label]
         say(wrapped(f"  {label}  x {plan.seeds} seeds{folds}: {_counts(its)}", columns))
+    few = few_images(min(plan.test_images, len(data.test.images)))
     said = (
         f"{len(prepared.cells)} cells of {plan.epochs} epochs on {data.train.name}"
         f" ({' / '.join(map(str, sizes))} images to train / validate / test), {jobs} at a time, recipe {plan.recipe}:"
         f" {_counts(found)}\n"
-        f"{enough(plan.seeds, len(contenders))}\n"
-        f"would write to {folder}"
+        f"{enough(plan.seeds, len(contenders))}\n" + (few and f"{few}\n") + f"would write to {folder}"
     )
     say(wrapped(said, columns))
     sys.stdout.flush()

@@ -8,6 +8,7 @@ import typer
 
 from ganzoo.cli.app import Json, app, fitted, print_json, say, width
 from ganzoo.cli.complete import complete_run, complete_run_or_share, complete_share, complete_varying
+from ganzoo.errors import UserError
 
 Run = Annotated[
     Path,
@@ -72,7 +73,8 @@ def merge(
 @app.command()
 def export(
     run: Run,
-    out: Annotated[Path, typer.Argument(metavar="FILE.csv|.json|.parquet", show_default=False)],
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE.csv|.json|.parquet]", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="The FILE.")] = None,
     curves: Annotated[bool, typer.Option("--curves", help="A row for each point of each curve instead.")] = False,
     force: Force = False,
 ) -> None:
@@ -80,9 +82,12 @@ def export(
     from ganzoo.share.export import export as exported
     from ganzoo.share.reading import read_run
 
-    found = read_run(run)
-    count = exported(found, out, curves=curves, force=force)
-    say(f"{count} rows in {out}")
+    if (file is None) == (out is None):
+        raise UserError("give one file: ganzoo export RUN rows.csv, or .json, or .parquet")
+    found, path = read_run(run), file or out
+    assert path is not None
+    count = exported(found, path, curves=curves, force=force)
+    say(f"{count} rows in {path}")
     if found.caveat:
         say(found.caveat, file=sys.stderr)
 

@@ -91,7 +91,7 @@ def read_files(paths: Sequence[Path], size: int | None, skip_corrupt: bool) -> t
     def refuse_or_note(place: int, error: Exception) -> None:
         problem = f"{paths[place]} cannot be read as an image ({' '.join(str(error).split())})"
         if not skip_corrupt:
-            raise UserError(f"{problem}; remove it, or leave such files out with skip_corrupt") from error
+            raise UserError(f"{problem}; remove it, or pass over such files: --set data.skip_corrupt=true") from error
         problems[place] = problem
 
     stored = 0
@@ -172,12 +172,12 @@ def _common_edge(paths: Sequence[Path], headers: dict[int, tuple[str, tuple[int,
         if shape != (width, height):
             raise UserError(
                 f"images of two sizes: {paths[first]} is {width} x {height}, "
-                f"{paths[place]} is {shape[0]} x {shape[1]}; give one size for all with size=..."
+                f"{paths[place]} is {shape[0]} x {shape[1]}; give one size for all with --set data.size=..."
             )
     if width != height:
         raise UserError(
             f"{paths[first]} is {width} x {height} pixels (width x height), and networks take squares; "
-            "give the edge with size=..."
+            "give the edge with --set data.size=..."
         )
     return width
 

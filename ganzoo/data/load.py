@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import shlex
 import zlib
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,7 +57,7 @@ def load_images(
 
 def _loaded(name: str, path: Path | None, size: int | None, download: bool, skip_corrupt: bool) -> ImageSet:
     if name not in SETS:
-        raise UserError(f"no image set named '{name}'{did_you_mean(name, SETS)}")
+        raise UserError(f"no image set named '{name}'{_if_a_path(name) or did_you_mean(name, SETS)}")
     if size is not None and (type(size) is not int or size < 1):
         raise UserError(f"size={size!r}: expected the edge in pixels, a whole number of at least 1")
     if name == "digits":
@@ -73,10 +74,20 @@ def _loaded(name: str, path: Path | None, size: int | None, download: bool, skip
     return _square(official_set(name, root, size, download, skip_corrupt), size)
 
 
+def _if_a_path(name: str) -> str:
+    """How to name the images that lie there; empty where there are none."""
+    kind = next((ending for ending in ("npy", "npz") if name.endswith(f".{ending}")), "folder")
+    if kind == "folder" and not os.path.isdir(name):
+        return ""
+    if not os.path.exists(name):  # a name of any length is no error to it
+        return ""
+    return f"; to take what lies there: -d {kind} --set data.path={shlex.quote(name)}"
+
+
 def _given(name: str, path: Path | None) -> Path:
     kind = {"folder": "folder of images", "npy": ".npy file, or a folder with images.npy", "npz": ".npz file"}[name]
     if path is None:
-        raise UserError(f"{name} needs a path: give the {kind} with path=...")
+        raise UserError(f"{name} needs a path: give the {kind} with --set data.path=...")
     try:
         path = Path(path).expanduser()
         there = path.exists()
@@ -150,7 +161,7 @@ def _square(images: ImageSet, size: int | None) -> ImageSet:
         if height != width:
             raise UserError(
                 f"{images.name}: images are {width} x {height} pixels (width x height), and networks take "
-                "squares; give the edge with size=..."
+                "squares; give the edge with --set data.size=..."
             )
         return images
     if height == width == size:

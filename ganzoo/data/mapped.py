@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ganzoo.data.array_header import read_array_header
 from ganzoo.data.image_set import ImageSet, channels_first_view
-from ganzoo.data.npz import renumbered
+from ganzoo.data.npz import BYTES, as_bytes, renumbered
 from ganzoo.durable import commit
 from ganzoo.errors import UserError
 
@@ -101,7 +101,7 @@ def mapped_set(path: Path) -> ImageSet:
     array = _opened(path)
     found = f"{path} is {array.dtype} of shape {array.shape}"
     if array.dtype != np.uint8:
-        raise UserError(f"{found}; expected uint8 in 0..255")
+        raise UserError(f"{found}; expected {BYTES}{as_bytes(array.dtype)}")
     if not array.flags.c_contiguous:
         raise UserError(f"{found} in Fortran's order, an image scattered over the file; save numpy.ascontiguousarray")
     first = channels_first_view(array)

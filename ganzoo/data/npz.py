@@ -4,6 +4,7 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,11 +57,19 @@ def npz_set(path: Path) -> ImageSet:
     return ImageSet("npz", images, numbers, classes)
 
 
+BYTES = "uint8 in 0..255"
+
+
+def as_bytes(dtype: np.dtype[Any]) -> str:
+    """How pixels of that type become bytes, for whoever was refused."""
+    return "; what lies in [0, 1] becomes that by (255 * images).round().astype('uint8')" if dtype.kind == "f" else ""
+
+
 def _images(path: Path, archive: zipfile.ZipFile) -> Tensor:
     array = _array(path, archive, "images")
     if array is None:
         names = [name.removesuffix(".npy") for name in archive.namelist()]
-        raise UserError(f"{path} has no array 'images'; it has: {', '.join(names) or 'none'}")
+        raise UserError(f"{path} has no array 'images'; it has: {', '.join(names) or 'none'}; save it under that name")
     images = channels_first(array)
     if images is None:
         raise UserError(
@@ -87,7 +96,9 @@ def _array(path: Path, archive: zipfile.ZipFile, name: str, count: int | None = 
         if count is not None:
             require_integers(f"{path}: {name}", header.shape, header.dtype, count)
         elif header.dtype != np.uint8:
-            raise UserError(f"{path}: {name} is {header.dtype} of shape {header.shape}; expected uint8 in 0..255")
+            raise UserError(
+                f"{path}: {name} is {header.dtype} of shape {header.shape}; expected {BYTES}{as_bytes(header.dtype)}"
+            )
         if header.length + header.nbytes != member.file_size:
             raise ValueError(
                 f"{name}: shape {header.shape} takes {header.nbytes:,} bytes, and there are"

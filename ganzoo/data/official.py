@@ -106,7 +106,7 @@ def _part(name: str, official: Official, arguments: Mapping[str, Any], root: Pat
         if not download:
             raise UserError(
                 f"{name} is not in {root}; download it with `--set data.download=true`, "
-                f"or give the folder that holds its {official.sign} with path=..."
+                f"or give the folder that holds its {official.sign} with --set data.path=..."
             ) from error
     _require_no_way_out(root, official.written)
     try:

@@ -7,7 +7,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from ganzoo.report.text import INEXACT, as_text, counted, inexact, machines, mixed, named, number, span
+from ganzoo.report.text import INEXACT, as_text, counted, few_images, inexact, machines, mixed, named, number, span
 from ganzoo.result import read_pictures
 from ganzoo.statistics import FEW, Difference, Interval, differences_to, interval_of_mean, reach, smallest_p
 
@@ -222,6 +222,15 @@ def notes(ranking: Ranking) -> list[str]:
                 f" its own label. On the first {s.label_images} test images: own label {s.own_label:.4f}, best of all"
                 f" labels {s.any_label:.4f}."
             )
+    if few := few_images(ranking.test_images):
+        said.append(few)
+    mean = ranking.baselines.get("training mean")
+    figures = [s.test_mre for s in ranking.standings if s.test_mre is not None]
+    if mean is not None and figures and min(figures) >= mean:
+        said.append(
+            f"None reconstructs better than one image for all, the training mean ({mean:.4f}): none has learnt much"
+            " yet, and their order says little. Train longer."
+        )
     if any(s.done > s.settled for s in ranking.standings):
         said.append(
             "not settled: over the last 20 % of the epochs the validation MRE still varied by 5 % or more, or was"

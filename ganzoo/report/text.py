@@ -58,6 +58,20 @@ def inexact(rows: Sequence[dict[str, Any]]) -> int:
     return sum(bool(row.get("inexact")) for row in rows)
 
 
+FEW_IMAGES = 30
+"""Test images below which a table says so."""
+
+
+def few_images(count: int) -> str:
+    """The note of a table over so many test images; empty where they are enough to say nothing of."""
+    if count >= FEW_IMAGES:
+        return ""
+    return (
+        f"{count} test image{'s are' if count != 1 else ' is'} few: seeds tell how trainings vary, not how images do;"
+        " no number of seeds makes up for them."
+    )
+
+
 NAME = 240
 """Characters of a contender's name in a table or a note."""
 
