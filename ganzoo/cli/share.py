@@ -73,8 +73,8 @@ def merge(
 @app.command()
 def export(
     run: Run,
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE.csv|.json|.parquet]", show_default=False)] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="The FILE.")] = None,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE.csv|.json|.parquet", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="FILE, as `share` takes it.")] = None,
     curves: Annotated[bool, typer.Option("--curves", help="A row for each point of each curve instead.")] = False,
     force: Force = False,
 ) -> None:
