@@ -304,24 +304,29 @@ def test_a_failed_cell_is_tried_again_and_a_diverged_one_is_not(
 
 # Images that change
 
+IMAGES = np.random.default_rng(0).integers(0, 256, (96, 8, 8), dtype=np.uint8)
+
+
+@pytest.fixture
+def on_file(tiny: MakePlan, tmp_path: Path) -> Plan:
+    """A plan on IMAGES in a file."""
+    np.savez(tmp_path / "images.npz", images=IMAGES)
+    return tiny(objectives=["dcgan"], **{"data.set": "npz", "data.path": str(tmp_path / "images.npz")})
+
 
 def test_a_run_whose_images_have_changed_is_refused_by_name_and_goes_on_once_they_are_back(
-    tiny: MakePlan, zoo: Zoo, tmp_path: Path
+    on_file: Plan, zoo: Zoo, tmp_path: Path
 ) -> None:
-    path = tmp_path / "images.npz"
-    images = np.random.default_rng(0).integers(0, 256, (96, 8, 8), dtype=np.uint8)
-    np.savez(path, images=images)
-    plan = tiny(objectives=["dcgan"], **{"data.set": "npz", "data.path": str(path)})
-    folder = tmp_path / "run"
-    rows, _ = work(folder, plan, zoo)
-    more = plan.model_copy(update={"objectives": ("dcgan", "wgan")})
+    folder, path = tmp_path / "run", tmp_path / "images.npz"
+    rows, _ = work(folder, on_file, zoo)
+    more = on_file.model_copy(update={"objectives": ("dcgan", "wgan")})
     checkpoint = max(folder.glob("cells/*/checkpoint-*"))
-    np.savez(path, images=np.roll(images, 1, axis=1))
+    np.savez(path, images=np.roll(IMAGES, 1, axis=1))
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     differ = (
         r"run holds a run on other images \(training images, validation images, test images differ\); put those back"
     )
-    for changed in (plan, more):
+    for changed in (on_file, more):
         with pytest.raises(UserError, match=differ):
             work(folder, changed, zoo)
         with pytest.raises(UserError, match=differ):
@@ -329,22 +334,19 @@ def test_a_run_whose_images_have_changed_is_refused_by_name_and_goes_on_once_the
     with pytest.raises(UserError, match=rf"{checkpoint.name} was trained on other images than are there now"):
         measure_checkpoint(checkpoint)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
-    np.savez(path, images=images)
+    np.savez(path, images=IMAGES)
     again, events = work(folder, more, zoo)
     assert again[0] == rows[0]
     assert started(events) == [("wgan", 0)]
 
 
 def test_a_worker_that_finds_other_images_than_the_run_is_on_makes_no_row(
-    tiny: MakePlan, zoo: Zoo, tmp_path: Path
+    on_file: Plan, zoo: Zoo, tmp_path: Path
 ) -> None:
-    path = tmp_path / "images.npz"
-    images = np.random.default_rng(0).integers(0, 256, (96, 8, 8), dtype=np.uint8)
-    np.savez(path, images=images)
-    run = Run(tmp_path / "run", prepare(tiny(objectives=["dcgan"], **{"data.set": "npz", "data.path": str(path)}), zoo))
+    run = Run(tmp_path / "run", prepare(on_file, zoo))
     with run.held():
         directory = run.directory(run.cells[0])
-    np.savez(path, images=255 - images)
+    np.savez(tmp_path / "images.npz", images=255 - IMAGES)
     with pytest.raises(UserError, match="run holds a run on other images"):
         party.prepare(directory)
     with pytest.raises(UserError, match="run holds a run on other images"):
