@@ -47,7 +47,7 @@ def python(code: str, *arguments: object) -> list[str]:
     return [PYTHON, "-c", code, *map(str, arguments)]
 
 
-def until(true: Callable[[], object], seconds: float = 60.0) -> None:
+def until(true: Callable[[], object], seconds: float = 240.0) -> None:
     """Wait until it is so, else fail."""
     deadline = time.monotonic() + seconds
     while not true():
@@ -91,7 +91,7 @@ def marked(mark: str) -> list[int]:
     return [number for number in found if is_alive(number)]
 
 
-def ended(mark: str, seconds: float = 60.0) -> None:
+def ended(mark: str, seconds: float = 240.0) -> None:
     """Wait until none of them lives, else fail."""
     deadline = time.monotonic() + seconds
     while left := marked(mark):
