@@ -16,7 +16,7 @@ def test_the_how_to_works_as_it_is_written(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     count = follow(PAGES / f"{kind}.md", tmp_path, typed_within(monkeypatch, capfd))
-    assert count >= 2
+    assert count >= 3
 
 
 @pytest.mark.parametrize("kind", [*GAMES, "listener"])

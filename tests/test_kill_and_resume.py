@@ -175,7 +175,7 @@ def test_ctrl_c_ends_with_one_line_and_the_same_command_resumes(moment: str, tmp
         late = process.poll() is not None or (moment == "while the workers start" and run.exists())
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the driver and its workers
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=20)
         assert "Traceback" not in said
         assert all_gone(process.pid, within=5)
         if not late and process.returncode != 0:

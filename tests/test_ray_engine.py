@@ -47,7 +47,7 @@ def python(code: str, *arguments: object) -> list[str]:
     return [PYTHON, "-c", code, *map(str, arguments)]
 
 
-def until(true: Callable[[], object], seconds: float = 240.0) -> None:
+def until(true: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until it is so, else fail."""
     deadline = time.monotonic() + seconds
     while not true():
@@ -91,7 +91,7 @@ def marked(mark: str) -> list[int]:
     return [number for number in found if is_alive(number)]
 
 
-def ended(mark: str, seconds: float = 240.0) -> None:
+def ended(mark: str, seconds: float = 60.0) -> None:
     """Wait until none of them lives, else fail."""
     deadline = time.monotonic() + seconds
     while left := marked(mark):
@@ -606,7 +606,7 @@ def test_a_comparison_on_ray_with_a_worker_killed_has_the_rows_of_one_on_this_ma
     with started("calm") as calm:
         assert calm.wait(300) == 0
     with started("ray", "--engine=ray") as stormy:
-        until(lambda: list((tmp_path / "ray" / "cells").glob("wgan*/beat")))
+        until(lambda: list((tmp_path / "ray" / "cells").glob("wgan*/beat")), 240)  # all of it has to start
         (worker,) = [one for one in marked(mark) if command_line(one).startswith(f"{PYTHON} -m ganzoo.worker")][:1]
         os.kill(worker, signal.SIGKILL)
         _, said = stormy.communicate(timeout=300)

@@ -145,13 +145,13 @@ def test_what_a_killed_worker_started_is_ended_with_it(tmp_path: Path) -> None:
     child = f"sleep 1000 & echo $! > $2/child; {SILENT}"
     shell = Shell(tmp_path, {"a": [child]})
     shell.through(SOON._replace(retries=0))
-    assert within(30, lambda: not running(int((shell.directories["a"] / "child").read_text())))
+    assert within(2, lambda: not running(int((shell.directories["a"] / "child").read_text())))
 
 
 def test_what_a_crashed_worker_started_is_ended_too(tmp_path: Path) -> None:
     shell = Shell(tmp_path, {"a": ["sleep 1000 & echo $! > $2/child; exit 3"]})
     shell.through(PATIENT._replace(retries=0))
-    assert within(30, lambda: not running(int((shell.directories["a"] / "child").read_text())))
+    assert within(2, lambda: not running(int((shell.directories["a"] / "child").read_text())))
 
 
 def test_of_a_disk_that_is_gone_no_figure_is_told_and_of_one_that_is_full_what_is_free(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_a_worker_out_of_reach_is_replaced_under_a_higher_fence_and_at_last_lost
     assert shell.verdicts == {"a": ["lost"], "b": ["done"]}
     assert [names for names in shell.placed if names == ("a",)] == [("a",)] * (1 + retries)
     assert fences(shell.directories["a"])[-1] == 1 + retries
-    assert time.monotonic() - began < 60  # not as long as work may hang
+    assert time.monotonic() - began < (1 + retries) * (SOON.lost_seconds + 5)
 
 
 def test_a_party_that_crashes_is_split_and_its_innocent_members_are_done(tmp_path: Path) -> None:
@@ -278,8 +278,7 @@ def test_an_older_fence_is_never_reused(tmp_path: Path) -> None:
         raise_fence(shell.directories["a"], 9)
 
 
-def test_whatever_is_raised_has_every_worker_save_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ganzoo.seam.GRACE", 120.0)
+def test_whatever_is_raised_has_every_worker_save_first(tmp_path: Path) -> None:
     shell = Shell(tmp_path, {"a": [SAVES], "b": [SAVES], "c": [DONE]})
 
     class Enough(BaseException): ...
@@ -298,7 +297,7 @@ def test_whatever_is_raised_has_every_worker_save_first(tmp_path: Path, monkeypa
             PATIENT._replace(lost_seconds=900.0),
             cells._replace(tell=tell),
         )
-    assert time.monotonic() - began < 60  # it waits no longer than they take
+    assert time.monotonic() - began < 8
     assert (shell.directories["a"] / "saved").exists()
     assert (shell.directories["b"] / "saved").exists()
     assert ("c",) not in shell.placed
