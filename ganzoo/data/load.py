@@ -77,11 +77,10 @@ def _loaded(name: str, path: Path | None, size: int | None, download: bool, skip
 def _if_a_path(name: str) -> str:
     """How to name the images that lie there; empty where there are none."""
     kind = next((ending for ending in ("npy", "npz") if name.endswith(f".{ending}")), "folder")
-    if kind == "folder" and not os.path.isdir(name):
-        return ""
-    if not os.path.exists(name):  # a name of any length is no error to it
-        return ""
-    return f"; to take what lies there: -d {kind} --set data.path={shlex.quote(name)}"
+    there = (
+        os.path.isdir(name) if kind == "folder" else os.path.exists(name)
+    )  # a name of any length is no error to them
+    return f"; to take what lies there: -d {kind} --set data.path={shlex.quote(name)}" if there else ""
 
 
 def _given(name: str, path: Path | None) -> Path:
